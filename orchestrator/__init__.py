@@ -1,0 +1,1 @@
+"""What happens between trainings: steps, rounds, the store, engines, tracking, the terminal."""

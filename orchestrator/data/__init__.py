@@ -1,0 +1,1 @@
+"""Data: sources in, the tables of the design out."""

@@ -1,0 +1,35 @@
+"""Noisy Student: the k most confident rows of each class, soft targets, rare classes repeated.
+
+Source: Xie, Luong, Hovy, Le, CVPR 2020, arXiv:1911.04252, section 2: an un-noised teacher, a
+confidence of at least 0.3, class balance by top k and by repetition, a noised student that is at
+least as large, soft targets, label smoothing 0.1 on labelled rows, three rounds.
+Departs from the paper: the student has the teacher's size unless the config says otherwise; noise
+is strong views and dropout (stochastic depth where the timm model has it).
+"""
+
+from orchestrator.method import Method
+from orchestrator.recipe import Recipe, RoundPolicy, TargetSpec
+from trainables.batches import BatchPlan
+from trainables.models import SmallCnn
+from trainables.objective import LabelledTerm, Objective
+from trainables.selectors.rules import ClassTopK
+from trainables.student import StepCount, TrainingSpec
+from trainables.teachers import ExponentialAverage
+
+METHOD = Method(
+    summary="Top k of each class with soft targets, rare classes repeated, a noised student.",
+    source="Xie et al., CVPR 2020, arXiv:1911.04252",
+    departs="equal student size; noise is strong views and dropout",
+    recipe=Recipe(
+        student=SmallCnn(dropout=0.2),
+        training=TrainingSpec(
+            steps=StepCount(first_round=600, base=600),
+            batch=BatchPlan(labelled=32, selected=96, max_copies=10),
+            objective=Objective(labelled=LabelledTerm(label_smoothing=0.1)),
+            teacher=ExponentialAverage(decay=0.99),
+        ),
+        selector=ClassTopK(k=4000, least_confidence=0.3),
+        targets=TargetSpec(kind="soft"),
+        policy=RoundPolicy(num_rounds=4, start="restart", deliver="best"),
+    ),
+)

@@ -1,0 +1,172 @@
+"""Leases: one process works on a step, the others wait and read.
+
+A lease is a small file that its holder touches every few seconds. A waiter judges by its own clock:
+a lease whose content has not changed for ``TTL_S`` seconds is dead, and so is one whose holder ran
+on this machine and is no longer alive. No two clocks are ever compared.
+
+On a local file system or NFS exactly one process gets a lease. On an object store two may start at
+the same instant: both then compute the same bytes, and the step is still committed whole.
+"""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from orchestrator.errors import BusyError
+from orchestrator.store.files import Files
+
+log = logging.getLogger(__name__)
+TTL_S = 30.0
+BEAT_S = 3.0
+POLL_S = 0.2
+
+
+class Lease:
+    """Held while the block runs; renewed by a thread of its own."""
+
+    def __init__(
+        self,
+        files: Files,
+        name: str,
+        *,
+        what: str,
+        wait: bool = True,
+        done: Callable[[], bool] = lambda: False,
+        told: Callable[[str], None] = log.info,
+        ttl_s: float = TTL_S,
+    ) -> None:
+        """Prepare to hold the lease file ``name``.
+
+        ``done`` ends the waiting without the lease (the other process finished the work); ``told``
+        hears once who is waited for.
+        """
+        self._files, self._name, self._what = files, name, what
+        self._wait, self._done, self._told, self._ttl_s = wait, done, told, ttl_s
+        self._token = uuid.uuid4().hex
+        self._beats = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.held = False
+
+    def __enter__(self) -> "Lease":
+        seen: bytes | None = None
+        seen_at = time.monotonic()
+        announced = False
+        while not self._done():
+            if self._files.create(self._name, self._content()):
+                self._hold()
+                return self
+            current = self._current()
+            if current is None:
+                continue
+            if current != seen:
+                seen, seen_at = current, time.monotonic()
+            holder = _holder(current)
+            if _is_dead(holder) or time.monotonic() - seen_at > self._ttl_s:
+                self._take_over(holder)
+                continue
+            if not self._wait:
+                raise BusyError(f"{self._what} is being worked on by {_who(holder)}")
+            if not announced:
+                self._told(f"{self._what} is being worked on by {_who(holder)}; waiting for it")
+                announced = True
+            time.sleep(POLL_S)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self.held:
+            return
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if (current := self._current()) and _holder(current).get("token") == self._token:
+            self._files.delete(self._name)
+        self.held = False
+
+    def _hold(self) -> None:
+        self.held = True
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(min(BEAT_S, self._ttl_s / 4)):
+            current = self._current()
+            if current is not None and _holder(current).get("token") != self._token:
+                log.warning("%s: the lease was taken over by %s", self._what,
+                            _who(_holder(current)))
+                return
+            self._beats += 1
+            self._files.write(self._name, self._content())
+
+    def _take_over(self, holder: dict[str, Any]) -> None:
+        """Remove a dead lease; of several waiters only one succeeds in moving it away."""
+        aside = f"{self._name}.dead-{self._token}"
+        if self._files.move(self._name, aside):
+            self._files.delete(aside)
+            log.info("%s: took over from %s", self._what, _who(holder))
+
+    def _current(self) -> bytes | None:
+        try:
+            return self._files.read(self._name)
+        except FileNotFoundError:
+            return None
+
+    def _content(self) -> bytes:
+        return json.dumps(
+            {
+                "token": self._token,
+                "host": socket.gethostname(),
+                "boot": _boot(),
+                "pid": os.getpid(),
+                "started": psutil.Process().create_time(),
+                "beats": self._beats,
+            }
+        ).encode()
+
+
+def _holder(content: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(content)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _who(holder: dict[str, Any]) -> str:
+    return f"process {holder.get('pid', '?')} on {holder.get('host', 'an unknown machine')}"
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """Whether the holder ran on this machine and no longer does."""
+    if holder.get("host") != socket.gethostname() or holder.get("boot") != _boot():
+        return False
+    try:
+        process = psutil.Process(int(holder["pid"]))
+        same = abs(process.create_time() - float(holder["started"])) < 1
+    except (psutil.Error, KeyError, ValueError):
+        return True
+    return not same or process.status() == psutil.STATUS_ZOMBIE
+
+
+def _boot() -> str:
+    """What tells this boot, and this container's process table, from others."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return str(psutil.boot_time())

@@ -1,0 +1,1 @@
+"""What is fitted: tasks, students, teachers, objectives, selectors and the training loop."""

@@ -1,0 +1,119 @@
+"""Batched weak and strong views on the device, each image with its own randomness (kornia).
+
+Random numbers are drawn for the *global* batch from a seed and then cut to the rows at hand, so
+an image gets the same view whatever the number of workers that share the batch.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import kornia.augmentation as K
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from trainables.spec import Spec
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class ViewSpec(Spec):
+    """How one view of an image is drawn."""
+
+    flip: Share = 0.5
+    """Probability of a left-right flip; 0 for digits and letters."""
+    translate: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Largest shift along each axis, as a share of the image's side."""
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest rotation either way, in degrees of arc."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest change of scale either way: sizes are drawn from 1 - scale to 1 + scale."""
+    shear: Annotated[float, Field(ge=0, le=60)] = 0.0
+    """Largest shear either way, in degrees of arc."""
+    brightness: Share = 0.0
+    """Largest change of brightness either way, as a share."""
+    contrast: Share = 0.0
+    """Largest change of contrast either way, as a share."""
+    erase: Share = 0.0
+    """Probability that a rectangle is erased."""
+    erase_share: Annotated[float, Field(gt=0, le=0.9)] = 0.25
+    """Largest share of the image's area that is erased."""
+
+
+WEAK = ViewSpec()
+STRONG = ViewSpec(
+    translate=0.15, rotate=25.0, scale=0.2, shear=15.0, brightness=0.4, contrast=0.4, erase=0.75
+)
+
+
+class View:
+    """Draws one view of a batch of images in [0, 1]."""
+
+    def __init__(self, spec: ViewSpec) -> None:
+        self._stages = _stages(spec)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, *, seed: int, rows: Sequence[int], of: int) -> Tensor:
+        """A view ``[B, C, H, W]`` of ``images``, which are rows ``rows`` of a batch of ``of``.
+
+        The same seed and the same row give the same view, however the batch is split.
+        """
+        if not len(images):
+            return images
+        device = images.device
+        index = torch.as_tensor(rows)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for stage in self._stages:
+                params = stage.forward_parameters(torch.Size((of, *images.shape[1:])))
+                images = stage(images, params=_cut(params, index, of, device))
+        return images.clamp_(0, 1)
+
+
+def _stages(spec: ViewSpec) -> list[Any]:
+    stages: list[Any] = []
+    if spec.flip:
+        stages.append(K.RandomHorizontalFlip(p=spec.flip))
+    if spec.translate or spec.rotate or spec.scale or spec.shear:
+        stages.append(
+            K.RandomAffine(
+                degrees=spec.rotate,
+                translate=(spec.translate, spec.translate),
+                scale=(1 - spec.scale, 1 + spec.scale) if spec.scale else None,
+                shear=spec.shear or None,
+                padding_mode="reflection",
+                p=1.0,
+            )
+        )
+    if spec.brightness:
+        low, high = 1 - spec.brightness, 1 + spec.brightness
+        stages.append(K.RandomBrightness(brightness=(low, high), p=1.0))
+    if spec.contrast:
+        stages.append(K.RandomContrast(contrast=(1 - spec.contrast, 1 + spec.contrast), p=1.0))
+    if spec.erase:
+        stages.append(K.RandomErasing(scale=(0.02, spec.erase_share), value=0.5, p=spec.erase))
+    return stages
+
+
+def _cut(params: dict[str, Tensor], rows: Tensor, of: int, device: torch.device) -> dict[str, Any]:
+    """Parameters of the chosen rows of a batch.
+
+    kornia draws most parameters only for the images that a stage hits (``batch_prob``), so those
+    are found through the running count of hits.
+    """
+    hit = params["batch_prob"].round().bool()
+    place = hit.cumsum(0) - 1
+    chosen = place[rows][hit[rows]]
+    cut: dict[str, Any] = {}
+    for name, value in params.items():
+        if name == "forward_input_shape":
+            cut[name] = torch.tensor([len(rows), *value.tolist()[1:]])
+        elif name == "batch_prob":
+            cut[name] = value[rows]
+        elif value.ndim and len(value) == int(hit.sum()) and name != "order":
+            cut[name] = value[chosen].to(device)
+        elif value.ndim and len(value) == of:
+            cut[name] = value[rows].to(device)
+        else:
+            cut[name] = value
+    return cut

@@ -1,0 +1,118 @@
+"""Which rows a training step sees: decided by the seed and the step, never by the engine.
+
+Legend: N rows of a source, B rows of it in the global batch, C classes, H height, W width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from trainables.randomness import numpy_stream
+from trainables.spec import Spec
+
+
+class BatchPlan(Spec):
+    """Rows of each source in one *global* batch, whatever the number of workers."""
+
+    labelled: Annotated[int, Field(ge=1)] = 64
+    """Labelled rows in a global batch; they cycle, so few labels are seen often."""
+    selected: Annotated[int, Field(ge=0)] = 64
+    """Rows of the selection (pseudo-labelled) in a global batch."""
+    pool: Annotated[int, Field(ge=0)] = 0
+    """Pool rows without a stored label in a global batch, for consistency terms."""
+    max_copies: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Rare pseudo-classes are repeated up to this often to match the largest; 1 repeats nothing."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows that a batch draws from, in the canonical order of their ids."""
+
+    bank: Tensor
+    """Decoded images uint8 [M, C, H, W]; several sources may share one bank."""
+    rows: np.ndarray
+    """Rows of the bank that belong to the source, int64 [N]."""
+    targets: Tensor | None = None
+    """Class indices int64 [N], or soft targets float32 [N, C]; None for unlabelled rows."""
+    weights: Tensor | None = None
+    """Weights float32 [N] in (0, 1]; None means 1."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def images(self, at: Sequence[int] | np.ndarray, device: torch.device) -> Tensor:
+        """Images float32 [len(at), C, H, W] in [0, 1] on ``device``."""
+        picked = self.bank[torch.from_numpy(self.rows[np.asarray(at)])]
+        return picked.to(device, non_blocking=True).float().div_(255)
+
+    def target_mass(self, at: np.ndarray, num_classes: int, smoothing: float = 0.0) -> Tensor:
+        """Weighted target distributions float32 [len(at), C]: a row sums to its weight."""
+        if self.targets is None:
+            raise ValueError("this source holds no targets")
+        picked = self.targets[torch.from_numpy(at)]
+        if picked.dtype == torch.int64:
+            picked = torch.nn.functional.one_hot(picked, num_classes).float()
+        if smoothing:
+            picked = picked * (1 - smoothing) + smoothing / num_classes
+        if self.weights is not None:
+            picked = picked * self.weights[torch.from_numpy(at), None]
+        return picked
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Everything that one training step of a round may draw from."""
+
+    labelled: Source
+    selected: Source | None = None
+    pool: Source | None = None
+
+
+class Cycle:
+    """An endless sequence over ``num_rows`` rows: one seeded permutation after the other."""
+
+    def __init__(self, num_rows: int, per_step: int, seed: int, name: str) -> None:
+        if num_rows < 1:
+            raise ValueError(f"the {name} source is empty")
+        self._num_rows, self._per_step = num_rows, per_step
+        self._seed, self._name = seed, name
+        self._passes: dict[int, np.ndarray] = {}
+
+    def at(self, step: int) -> np.ndarray:
+        """Positions int64 [B] that the global batch of ``step`` (0-based) holds."""
+        places = step * self._per_step + np.arange(self._per_step)
+        passes, within = np.divmod(places, self._num_rows)
+        return np.array([self._pass(p)[w] for p, w in zip(passes, within, strict=True)], np.int64)
+
+    def _pass(self, number: int) -> np.ndarray:
+        if number not in self._passes:
+            self._passes = {k: v for k, v in self._passes.items() if k >= number - 1}
+            stream = numpy_stream(self._seed, "order", self._name, number)
+            self._passes[number] = stream.permutation(self._num_rows)
+        return self._passes[number]
+
+
+def repeat_rare(labels: np.ndarray, num_classes: int, max_copies: int, seed: int) -> np.ndarray:
+    """Positions of rows with those of rare classes repeated, int64 [>= N].
+
+    A class of n rows is repeated n_max / n times, at most ``max_copies``; fractional parts are
+    rounded at random by the seed.
+
+    Source: Xie et al., Self-training with Noisy Student, CVPR 2020, arXiv:1911.04252, section 2
+    (data balancing); stochastic rounding as in the released filter.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    copies = np.minimum(counts.max() / np.maximum(counts, 1), max_copies)[labels]
+    whole = np.floor(copies).astype(np.int64)
+    whole += numpy_stream(seed, "copies").random(len(labels)) < copies - whole
+    return np.repeat(np.arange(len(labels)), whole)
+
+
+def share_of(num_rows: int, rank: int, world: int) -> np.ndarray:
+    """Positions of a global batch of ``num_rows`` that worker ``rank`` of ``world`` holds."""
+    return np.arange(rank, num_rows, world)

@@ -1,0 +1,107 @@
+"""Networks by name: one small CNN of our own and every timm model. The only door to timm."""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from trainables.spec import Spec
+
+
+class SmallCnn(Spec):
+    """A three-block convolutional network for 28x28 and 32x32 images, about 94,000 parameters."""
+
+    kind: Literal["small_cnn"] = "small_cnn"
+    width: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = 32
+    """Channels of the first block; the second and third have 2 and 4 times as many."""
+    norm: Literal["batch", "group"] = "batch"
+    """Normalisation: 'batch' learns faster, 'group' does not depend on how batches are split."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of features dropped before the classifier while training, in [0, 1)."""
+
+
+class TimmModel(Spec):
+    """Any timm model, at any input size and channel count."""
+
+    kind: Literal["timm"] = "timm"
+    name: str
+    """Name as timm knows it, for example 'resnet18' or 'vit_small_patch16_224'."""
+    pretrained: bool = False
+    """Start from timm's published weights (needs a network or a filled cache)."""
+    checkpoint: Path | None = None
+    """Start from this local file instead (safetensors or torch weights); classifier included."""
+    drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout before the classifier, share in [0, 1)."""
+    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Stochastic depth, share in [0, 1)."""
+
+
+ModelSpec = Annotated[SmallCnn | TimmModel, Field(discriminator="kind")]
+
+
+def build(spec: SmallCnn | TimmModel, channels: int, size: int, num_classes: int) -> nn.Module:
+    """A network from images ``[B, channels, size, size]`` to logits ``[B, num_classes]``.
+
+    Initial values come from torch's global generator: seed it around the call.
+
+    Raises:
+        ValueError: timm knows no model of this name.
+    """
+    if isinstance(spec, SmallCnn):
+        return _SmallCnn(spec, channels, num_classes)
+    return _timm_model(spec, channels, size, num_classes)
+
+
+def _timm_model(spec: TimmModel, channels: int, size: int, num_classes: int) -> nn.Module:
+    import timm  # here, not above: it takes two seconds that the small network never needs
+
+    if not timm.is_model(spec.name.split(".")[0]):
+        near = get_close_matches(spec.name, timm.list_models(), n=3)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise ValueError(f"student.name: timm knows no model {spec.name!r}.{hint}")
+    options: dict[str, object] = {"drop_rate": spec.drop_rate} if spec.drop_rate else {}
+    if spec.drop_path_rate:
+        options["drop_path_rate"] = spec.drop_path_rate
+    config = timm.get_pretrained_cfg(spec.name)
+    if config is not None and config.fixed_input_size:  # transformers fix it when they are built
+        options["img_size"] = size
+    model: nn.Module = timm.create_model(
+        spec.name, pretrained=spec.pretrained, in_chans=channels, num_classes=num_classes, **options
+    )
+    if spec.checkpoint is not None:
+        model.load_state_dict(_read_weights(spec.checkpoint), strict=True)
+    return model
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return dict(load_file(path))
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return weights
+
+
+def num_parameters(model: nn.Module) -> int:
+    """How many trainable numbers the network holds."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+class _SmallCnn(nn.Module):
+    def __init__(self, spec: SmallCnn, channels: int, num_classes: int) -> None:
+        super().__init__()
+        widths = (spec.width, 2 * spec.width, 4 * spec.width)
+        blocks: list[nn.Module] = []
+        for before, after in zip((channels, *widths), widths, strict=False):
+            norm = nn.BatchNorm2d(after) if spec.norm == "batch" else nn.GroupNorm(8, after)
+            conv = nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False)
+            blocks += [conv, norm, nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+        blocks[-1] = nn.AdaptiveAvgPool2d(1)
+        self.features = nn.Sequential(*blocks, nn.Flatten(), nn.Dropout(spec.dropout))
+        self.classifier = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.features(images))
+        return logits

@@ -1,0 +1,190 @@
+"""Schedules: values that may stand in any numeric field and move over rounds or over steps.
+
+A field typed ``Annotated[Scalar, Bounds(...)]`` takes a number or a schedule. Schedules over rounds
+are turned into numbers before a step is addressed (:func:`at_round`); schedules over steps stay
+values and are read inside the training loop (:func:`at_step`).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Le
+from pydantic import Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from trainables.spec import Spec
+
+Over = Literal["rounds", "steps"]
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
+
+class _Moving(Spec):
+    """What every schedule has: the axis it moves over."""
+
+    over: Over = "rounds"
+    """What the schedule moves over: the rounds of a run, or the training steps of one round."""
+
+
+class Linear(_Moving):
+    """A straight line from ``start`` to ``end``, reached at ``until`` and held from there on."""
+
+    schedule: Literal["linear"] = "linear"
+    start: float
+    """Value at the beginning."""
+    end: float
+    """Value once ``until`` is reached."""
+    until: Annotated[float, Ge(0), Le(1)] = 1.0
+    """Share of the axis after which the end value holds, in [0, 1]."""
+
+    def value(self, share: float) -> float:
+        passed = 1.0 if self.until == 0 else min(1.0, share / self.until)
+        return self.start + (self.end - self.start) * passed
+
+    def extremes(self) -> tuple[float, ...]:
+        return (self.start, self.end)
+
+
+class Cosine(_Moving):
+    """Half a cosine from ``start`` to ``end``."""
+
+    schedule: Literal["cosine"] = "cosine"
+    start: float
+    """Value at the beginning."""
+    end: float
+    """Value at the end."""
+
+    def value(self, share: float) -> float:
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * share)) / 2
+
+    def extremes(self) -> tuple[float, ...]:
+        return (self.start, self.end)
+
+
+class SigmoidRamp(_Moving):
+    """``end * exp(-5 (1 - t)^2)`` with t clipped to [0, 1] at ``until``.
+
+    Source: Laine and Aila, Temporal Ensembling, ICLR 2017, arXiv:1610.02242, section 2.
+    """
+
+    schedule: Literal["sigmoid_ramp"] = "sigmoid_ramp"
+    end: float
+    """Value once ``until`` is reached."""
+    until: Annotated[float, Ge(0), Le(1)] = 1.0
+    """Share of the axis after which the end value holds, in [0, 1]."""
+
+    def value(self, share: float) -> float:
+        passed = 1.0 if self.until == 0 else min(1.0, share / self.until)
+        return self.end * math.exp(-5 * (1 - passed) ** 2)
+
+    def extremes(self) -> tuple[float, ...]:
+        return (0.0, self.end)
+
+
+class Stepwise(_Moving):
+    """One listed value for each round; the last one holds from there on."""
+
+    schedule: Literal["stepwise"] = "stepwise"
+    over: Literal["rounds"] = "rounds"
+    """Always the rounds of a run."""
+    values: Annotated[tuple[float, ...], Field(min_length=1)]
+    """Values of rounds 0, 1, 2, ..."""
+
+    def extremes(self) -> tuple[float, ...]:
+        return self.values
+
+
+Scalar = float | Linear | Cosine | SigmoidRamp | Stepwise
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Bounds of a scalar field, held by a number and by every extreme of a schedule."""
+
+    low: float | None = None
+    high: float | None = None
+    over: tuple[Over, ...] = ("rounds",)
+    """Axes that a schedule in this field may move over."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        del source, handler
+        number = core_schema.float_schema(ge=self.low, le=self.high, allow_inf_nan=False)
+        moving = core_schema.no_info_after_validator_function(
+            self._check, _schedule_schema()
+        )
+        return core_schema.tagged_union_schema(
+            choices={"number": number, "schedule": moving},
+            discriminator=lambda v: "schedule" if isinstance(v, dict | _Moving) else "number",
+        )
+
+    def _check(self, schedule: Any) -> Any:
+        if schedule.over not in self.over:
+            raise ValueError(f"a schedule here may move over {' or '.join(self.over)} only")
+        for value in schedule.extremes():
+            if self.low is not None and value < self.low:
+                raise ValueError(f"the schedule reaches {value}, below the bound {self.low}")
+            if self.high is not None and value > self.high:
+                raise ValueError(f"the schedule reaches {value}, above the bound {self.high}")
+        return schedule
+
+
+def _schedule_schema() -> CoreSchema:
+    choices = {kind: m.__pydantic_core_schema__ for kind, m in SCHEDULES.items()}
+    return core_schema.tagged_union_schema(choices=choices, discriminator="schedule")
+
+
+SCHEDULES: dict[str, type[_Moving]] = {
+    "linear": Linear,
+    "cosine": Cosine,
+    "sigmoid_ramp": SigmoidRamp,
+    "stepwise": Stepwise,
+}
+
+
+def at_step(value: Scalar, step: int, num_steps: int) -> float:
+    """The number that a scalar has at a training step (0-based) of ``num_steps``."""
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, Stepwise) or value.over != "steps":
+        raise ValueError(f"{value} moves over rounds: resolve it with at_round first")
+    return value.value(step / max(1, num_steps - 1))
+
+
+def number(value: Scalar) -> float:
+    """The number itself; refuses a schedule that was not resolved.
+
+    Raises:
+        ValueError: The field still holds a schedule.
+    """
+    if isinstance(value, int | float):
+        return float(value)
+    raise ValueError(f"{value} is a schedule: resolve it with at_round first")
+
+
+def at_round(spec: AnySpec, round_: int, num_rounds: int) -> AnySpec:
+    """The same settings with every schedule over rounds replaced by its number at ``round_``."""
+    changes: dict[str, Any] = {}
+    for name in type(spec).model_fields:
+        old = getattr(spec, name)
+        new = _resolve(old, round_, num_rounds)
+        if new is not old:
+            changes[name] = new
+    return spec.model_copy(update=changes) if changes else spec
+
+
+def _resolve(value: Any, round_: int, num_rounds: int) -> Any:
+    if isinstance(value, _Moving):
+        if value.over == "steps":
+            return value
+        if isinstance(value, Stepwise):
+            return value.values[min(round_, len(value.values) - 1)]
+        assert isinstance(value, Linear | Cosine | SigmoidRamp)  # noqa: S101 - narrowing
+        return value.value(min(1.0, round_ / max(1, num_rounds - 1)))
+    if isinstance(value, Spec):
+        return at_round(value, round_, num_rounds)
+    if isinstance(value, tuple):
+        items = tuple(_resolve(item, round_, num_rounds) for item in value)
+        return items if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    return value

@@ -1,0 +1,121 @@
+"""The Arrow tables that cross a process: declared once, checked at every door.
+
+Legend: C classes.
+"""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+VERSION = 1
+
+
+class SchemaError(ValueError):
+    """A table does not have its declared columns; every fault is named at once."""
+
+
+def _table(name: str, *fields: pa.Field) -> pa.Schema:
+    return pa.schema(fields, metadata={"table": f"{name}/{VERSION}"})
+
+
+def _need(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+POOL = _table("pool", _need("example_id", pa.string()), _need("image", pa.binary()))
+"""Unlabelled examples: encoded images."""
+
+LABELLED = _table(
+    "labelled",
+    _need("example_id", pa.string()),
+    _need("image", pa.binary()),
+    _need("label", pa.int32()),
+)
+"""Examples with ground truth; also the validation and test splits."""
+
+HIDDEN = _table("hidden", _need("example_id", pa.string()), _need("label", pa.int32()))
+"""True labels of pool rows, kept apart: read by reports, never by a decision."""
+
+REFUSED = _table(
+    "refused",
+    _need("example_id", pa.string()),
+    _need("origin", pa.string()),
+    _need("reason", pa.string()),
+)
+"""Rows that could not be used, each with its origin and the reason."""
+
+
+def predictions(num_classes: int) -> pa.Schema:
+    """What the teacher believes: one row for each pool example."""
+    return _table(
+        "predictions",
+        _need("example_id", pa.string()),
+        _need("label", pa.int32()),
+        _need("confidence", pa.float32()),
+        _need("log_probs", pa.list_(_need("item", pa.float32()), num_classes)),
+    )
+
+
+def selection(num_classes: int, *, soft: bool) -> pa.Schema:
+    """Accepted rows only: ``target`` is a class (hard) or a distribution (soft)."""
+    target = pa.list_(_need("item", pa.float32()), num_classes) if soft else pa.int32()
+    return _table(
+        "selection",
+        _need("example_id", pa.string()),
+        _need("label", pa.int32()),
+        _need("target", target),
+        _need("weight", pa.float32()),
+    )
+
+
+def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
+    """The table in exactly the declared schema; types are never converted silently.
+
+    Raises:
+        SchemaError: Columns are missing, surplus, of another type or hold nulls; all are named.
+    """
+    faults = [
+        f"missing {field.name}: {field.type}"
+        for field in schema
+        if field.name not in table.column_names
+    ]
+    for name in table.column_names:
+        at = schema.get_field_index(name)
+        column = table[name]
+        if at < 0:
+            faults.append(f"surplus {name}: {column.type}")
+        elif not _same_type(column.type, schema.field(at).type):
+            faults.append(f"{name} is {column.type}, must be {schema.field(at).type}")
+        elif column.null_count:
+            faults.append(f"{name} holds {column.null_count} nulls")
+        elif name in ("confidence", "weight") and not _finite(column):
+            faults.append(f"{name} holds values that are not finite")
+    if faults:
+        raise SchemaError(f"{where}: {'; '.join(faults)}")
+    ordered = table.select(schema.names)
+    if ordered.schema.equals(schema, check_metadata=True):
+        return ordered
+    columns = [
+        pa.chunked_array([_cast(chunk, field.type) for chunk in ordered[field.name].chunks],
+                         type=field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _finite(column: pa.ChunkedArray) -> bool:
+    return len(column) == 0 or bool(pc.all(pc.is_finite(column)).as_py())
+
+
+def _same_type(found: pa.DataType, needed: pa.DataType) -> bool:
+    """Equal types, where the name and nullability of list items do not count."""
+    if pa.types.is_fixed_size_list(found) and pa.types.is_fixed_size_list(needed):
+        sizes = found.list_size == needed.list_size
+        return sizes and _same_type(found.value_type, needed.value_type)
+    return bool(found == needed)
+
+
+def _cast(chunk: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The same values under the declared list item field."""
+    if pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(chunk.flatten(), type=kind)
+    return chunk.cast(kind)

@@ -1,0 +1,112 @@
+"""A mergeable summary of confidences by predicted class: what table selectors are fitted on.
+
+A row becomes one 64-bit key: the bits of its confidence (float32 bits grow with the value) above a
+seeded hash of its id. Keys order rows by confidence with ties broken by the hash, so a rule is a
+cut between keys, is applied row by row, and never depends on the order or sharding of rows.
+
+Small pools keep every key, which is exact. Pools above ``EXACT_ROWS`` keep counts of coarse keys
+(14 bits of mantissa and 4 bits of hash): memory is then bounded by the number of distinct coarse
+keys, a cut falls within 2^-14 of the asked confidence (relative), and counts are exact up to one
+coarse key. Which of the two is used depends on the size of the whole pool, never on the shard.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trainables.beliefs import Beliefs
+from trainables.randomness import id_hash
+
+EXACT_ROWS = 1 << 23
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Sorted distinct keys and their counts, for each predicted class."""
+
+    num_classes: int
+    coarse: bool
+    keys: dict[int, np.ndarray] = field(default_factory=dict)
+    """By class: sorted distinct keys, uint64."""
+    counts: dict[int, np.ndarray] = field(default_factory=dict)
+    """By class: rows of each key, int64."""
+
+    def merge(self, other: "Sketch") -> "Sketch":
+        """The sketch of both row sets together; commutative and associative."""
+        if (self.num_classes, self.coarse) != (other.num_classes, other.coarse):
+            raise ValueError("only sketches of one pool can be merged")
+        keys, counts = dict(self.keys), dict(self.counts)
+        for label, theirs in other.keys.items():
+            if label not in keys:
+                keys[label], counts[label] = theirs, other.counts[label]
+                continue
+            both = np.concatenate([keys[label], theirs])
+            weight = np.concatenate([counts[label], other.counts[label]])
+            keys[label], place = np.unique(both, return_inverse=True)
+            counts[label] = np.bincount(place, weights=weight).astype(np.int64)
+        return Sketch(self.num_classes, self.coarse, keys, counts)
+
+    def class_rows(self) -> np.ndarray:
+        """Rows predicted as each class, int64 [C]."""
+        return np.array([int(self.counts.get(k, np.zeros(1)).sum()) for k in range(self.num_classes)])
+
+    def class_cut(self, label: int, num_rows: int) -> int:
+        """The key from which the ``num_rows`` most confident rows of a class start."""
+        return _cut(self.keys.get(label), self.counts.get(label), num_rows)
+
+    def quantile(self, share: float) -> float:
+        """Confidence below which ``share`` of all rows lie, linear between order statistics."""
+        all_keys = np.concatenate(list(self.keys.values()) or [np.zeros(0, np.uint64)])
+        weight = np.concatenate(list(self.counts.values()) or [np.zeros(0, np.int64)])
+        if not len(all_keys):
+            return 2.0  # no row at all: a cut that none would reach
+        order = np.argsort(all_keys, kind="stable")
+        values, reach = confidence_of(all_keys[order], coarse=self.coarse), weight[order].cumsum()
+        place = share * (reach[-1] - 1)
+        low, high = (
+            float(values[np.searchsorted(reach, at, side="right")])
+            for at in (int(np.floor(place)), int(np.ceil(place)))
+        )
+        return low + (high - low) * (place - np.floor(place))
+
+
+def sketch(beliefs: Beliefs, *, pool_rows: int, seed: int) -> Sketch:
+    """The sketch of a block of a pool of ``pool_rows`` rows in all."""
+    coarse = pool_rows > EXACT_ROWS
+    usable = beliefs.usable()
+    keys = row_keys(beliefs, coarse=coarse, seed=seed)
+    found: dict[int, np.ndarray] = {}
+    counts: dict[int, np.ndarray] = {}
+    for label in np.unique(beliefs.labels[usable]).tolist():
+        mine = usable & (beliefs.labels == label)
+        found[label], counts[label] = np.unique(keys[mine], return_counts=True)
+    return Sketch(beliefs.num_classes, coarse, found, counts)
+
+
+def row_keys(beliefs: Beliefs, *, coarse: bool, seed: int) -> np.ndarray:
+    """One key for each row, uint64 [N]."""
+    bits = beliefs.confidence.astype(np.float32).view(np.uint32).astype(np.uint64)
+    keys = (bits << np.uint64(32)) | id_hash(seed, beliefs.example_ids).astype(np.uint64)
+    return coarsen(keys) if coarse else keys
+
+
+def coarsen(keys: np.ndarray) -> np.ndarray:
+    """Keys cut to 14 bits of mantissa and 4 bits of hash."""
+    confidence = keys >> np.uint64(32 + 23 - 14)
+    hashed = (keys & np.uint64(0xFFFFFFFF)) >> np.uint64(28)
+    return (confidence << np.uint64(4)) | hashed
+
+
+def confidence_of(keys: np.ndarray, *, coarse: bool) -> np.ndarray:
+    """Confidences float32 that keys stand for (their lower edge when coarse)."""
+    bits = (keys >> np.uint64(4)) << np.uint64(23 - 14) if coarse else keys >> np.uint64(32)
+    return bits.astype(np.uint32).view(np.float32)
+
+
+def _cut(keys: np.ndarray | None, counts: np.ndarray | None, num_rows: int) -> int:
+    nothing = int(np.iinfo(np.uint64).max)
+    if keys is None or counts is None or num_rows <= 0:
+        return nothing
+    from_top = counts[::-1].cumsum()
+    place = int(np.searchsorted(from_top, num_rows, side="left"))
+    return int(keys[::-1][min(place, len(keys) - 1)])
