@@ -54,6 +54,8 @@ class RoundPolicy(Spec):
     """Which accepted round the run delivers: the best on validation, or the last."""
     roll_back_below: Annotated[float, Field(ge=0, le=1)] | None = None
     """Roll a round back if its validation accuracy falls by more than this share; None never."""
+    label_last: bool = True
+    """Label and select once more after the last round: the pool's final pseudo-labels."""
     patience_rounds: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many rounds in a row without a better validation; None never."""
 

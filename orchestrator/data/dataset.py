@@ -17,6 +17,25 @@ from trainables.spec import Spec
 MANIFEST = "dataset.json"
 
 
+class PrepareSpec(Spec):
+    """How a source is split."""
+
+    labelled_per_class: Annotated[int, Field(ge=1)] = 10
+    """Labelled rows of each class."""
+    validation: Annotated[int, Field(ge=0)] = 0
+    """Validation rows in all, in the classes' own proportions, if the source has no such split."""
+    test: Annotated[int, Field(ge=0)] = 0
+    """Test rows in all, in the classes' own proportions, if the source has no such split."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the split."""
+    fragment_rows: Annotated[int, Field(ge=1)] = 4096
+    """Pool rows in one fragment, the unit in which the pool is labelled."""
+    most_refused_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Stop if more than this share of the rows can't be used."""
+    drop_duplicates: bool = False
+    """Refuse rows that are exact duplicates of a row of another split (the test split wins)."""
+
+
 class Split(Spec):
     """One table of a data set, in fragments."""
 
@@ -46,8 +65,8 @@ class Manifest(Spec):
     """Channels of the images: 1 grey, 3 colour."""
     size: int | None
     """Side in pixels that all images share, or None if they differ or are not square."""
-    seed: int
-    """Seed of the split."""
+    prepared: PrepareSpec
+    """How the source was split."""
     labelled: Split
     """Rows with ground truth to learn from."""
     pool: Split

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.data.dataset import MANIFEST, Manifest, Split
+from orchestrator.data.dataset import MANIFEST, Dataset, Manifest, PrepareSpec, Split
 from orchestrator.data.sources import RawExample, Source, labels_in_order, open_source
 from orchestrator.errors import DataError
 from orchestrator.store.record import FileEntry
@@ -21,29 +21,9 @@ from orchestrator.store.store import entry_of
 from trainables import schemas
 from trainables.images import ImageError, decode
 from trainables.randomness import id_hash
-from trainables.spec import Spec
 
 SHOWN = 100
 SPLITS = ("labelled", "validation", "test", "pool")
-
-
-class PrepareSpec(Spec):
-    """How a source is split."""
-
-    labelled_per_class: int = 10
-    """Labelled rows of each class."""
-    validation: int = 0
-    """Validation rows in all, in the classes' own proportions, if the source has no such split."""
-    test: int = 0
-    """Test rows in all, in the classes' own proportions, if the source has no such split."""
-    seed: int = 0
-    """Seed of the split."""
-    fragment_rows: int = 4096
-    """Pool rows in one fragment, the unit in which the pool is labelled."""
-    most_refused_share: float = 0.01
-    """Stop if more than this share of the rows can't be used."""
-    drop_duplicates: bool = False
-    """Refuse rows that are exact duplicates of a row of another split (the test split wins)."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +72,15 @@ def prepare(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return manifest
+
+
+def already_prepared(source: str, out: Path, spec: PrepareSpec) -> Manifest | None:
+    """The manifest of ``out`` if it holds this source with these settings, else None."""
+    if not (out / MANIFEST).is_file():
+        return None
+    manifest = Dataset(out).manifest
+    same = manifest.source == source and manifest.prepared == spec
+    return manifest if same else None
 
 
 def _check(source: Source, told: Callable[[int], None]) -> tuple[_Checked, tuple[str, ...]]:
@@ -270,7 +259,7 @@ def _write(
         classes=classes,
         channels=max(shape[0] for shape in checked.shapes),
         size=_common_size(checked.shapes),
-        seed=spec.seed,
+        prepared=spec,
         pool=Split(files=tuple(pool_files)),
         duplicates=tuple(duplicates[:SHOWN]),
         num_duplicates=len(duplicates),

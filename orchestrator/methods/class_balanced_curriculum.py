@@ -8,7 +8,7 @@ arXiv:1810.07911, section 3.2).
 from orchestrator.method import Method
 from orchestrator.recipe import Recipe, RoundPolicy
 from trainables.batches import BatchPlan
-from trainables.schedules import Linear
+from trainables.schedules import Stepwise
 from trainables.selectors.rules import ClassShare
 from trainables.student import StepCount, TrainingSpec
 from trainables.teachers import ExponentialAverage
@@ -22,7 +22,7 @@ METHOD = Method(
             batch=BatchPlan(labelled=32, selected=96),
             teacher=ExponentialAverage(decay=0.99),
         ),
-        selector=ClassShare(share=Linear(start=0.0, end=1.0)),
+        selector=ClassShare(share=Stepwise(values=(0.2, 0.4, 0.6, 0.8, 1.0))),
         policy=RoundPolicy(num_rounds=6, start="restart", deliver="best"),
     ),
 )

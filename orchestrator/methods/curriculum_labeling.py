@@ -12,7 +12,7 @@ from orchestrator.method import Method
 from orchestrator.recipe import Recipe, RoundPolicy
 from trainables.batches import BatchPlan
 from trainables.objective import LabelledTerm, Objective
-from trainables.schedules import Linear
+from trainables.schedules import Stepwise
 from trainables.selectors.rules import TopShare
 from trainables.student import StepCount, TrainingSpec
 from trainables.teachers import ExponentialAverage
@@ -28,7 +28,7 @@ METHOD = Method(
             objective=Objective(labelled=LabelledTerm(view="strong"), mixup_alpha=1.0),
             teacher=ExponentialAverage(decay=0.99),
         ),
-        selector=TopShare(share=Linear(start=0.0, end=1.0)),
+        selector=TopShare(share=Stepwise(values=(0.2, 0.4, 0.6, 0.8, 1.0))),
         policy=RoundPolicy(num_rounds=6, start="restart", deliver="best"),
     ),
 )

@@ -16,6 +16,6 @@ METHOD = Method(
         training=TrainingSpec(
             batch=BatchPlan(labelled=64, selected=0), teacher=ExponentialAverage(decay=0.99)
         ),
-        policy=RoundPolicy(num_rounds=1),
+        policy=RoundPolicy(num_rounds=1, label_last=False),
     ),
 )

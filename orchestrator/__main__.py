@@ -1,0 +1,5 @@
+"""`python -m orchestrator` is `selftrain`."""
+
+from orchestrator.cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""The command line: `selftrain`."""
+
+from orchestrator.cli.main import main
+
+__all__ = ["main"]

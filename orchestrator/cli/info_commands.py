@@ -1,0 +1,74 @@
+"""`selftrain methods`, `schema` and `doctor`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from orchestrator.cli.options import AsJson, StoreRoot
+from orchestrator.config import Placement, RunConfig
+from orchestrator.console import Console
+from orchestrator.doctor import examine
+from orchestrator.errors import InfeasibleError
+from orchestrator.methods import load_method, method_names
+
+
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Method to show whole.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the methods, or show one: its source, where it departs from it, its recipe."""
+    if name is not None:
+        method = load_method(name)
+        if as_json:
+            typer.echo(json.dumps(method.plain()))
+            return
+        typer.echo(f"{name}: {method.summary}\nSource: {method.source}")
+        if method.departs:
+            typer.echo(f"Departs from the paper: {method.departs}")
+        typer.echo(yaml.safe_dump({"recipe": method.recipe.plain()}, sort_keys=False).rstrip())
+        return
+    found = {each: load_method(each) for each in method_names()}
+    if as_json:
+        typer.echo(json.dumps({n: {"summary": m.summary, "source": m.source}
+                               for n, m in found.items()}))
+        return
+    width = max(map(len, found))
+    for each, method in found.items():
+        typer.echo(f"{each:<{width}}  {method.summary}  [{method.source}]")
+
+
+def schema(
+    out: Annotated[Path | None, typer.Option(help="File to write; stdout without it.")] = None,
+) -> None:
+    """Print the JSON schema of a config, for editors."""
+    whole = RunConfig.model_json_schema()
+    recipe = whole["$defs"]["Recipe"]
+    whole["required"] = [n for n in whole["required"] if n not in ("recipe", "name")]
+    recipe["description"] = "Fields given here override the method's recipe."
+    text = json.dumps(whole, indent=1)
+    if out is None:
+        typer.echo(text)
+        return
+    out.write_text(text + "\n")
+    typer.echo(f"wrote {out}; first line of a config: # yaml-language-server: $schema={out}")
+
+
+def doctor(
+    store: StoreRoot = "store",
+    ray: Annotated[bool, typer.Option(help="Start or join Ray and look at every node.")] = True,
+    ray_address: Annotated[str | None, typer.Option(help="Cluster to join.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at versions, Ray, GPUs, the store, free disk and W&B, and say what is amiss."""
+    findings = examine(store, Placement(ray_address=ray_address), with_ray=ray)
+    if as_json:
+        typer.echo(json.dumps([f.plain() for f in findings]))
+    else:
+        console = Console()
+        for each in findings:
+            console.say(f"{'ok  ' if each.ok else 'BAD '} {each.name}: {each.found}")
+    if bad := [f.name for f in findings if not f.ok]:
+        raise InfeasibleError(f"amiss: {', '.join(bad)}")

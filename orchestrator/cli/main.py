@@ -1,0 +1,38 @@
+"""The commands together, and what becomes of errors."""
+
+import logging
+import sys
+
+import typer
+
+from orchestrator.cli import data_commands, info_commands, run_commands, store_commands
+from orchestrator.errors import SelftrainError
+from orchestrator.tracking.secrets import redact
+
+app = typer.Typer(
+    name="selftrain",
+    help="Self-training rounds on Ray: train, label the pool, select, repeat.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+app.command("prepare")(data_commands.prepare)
+app.command("run")(run_commands.run)
+app.command("plan")(run_commands.plan)
+app.command("show")(run_commands.show)
+app.command("explain")(run_commands.explain)
+app.command("methods")(info_commands.methods)
+app.command("schema")(info_commands.schema)
+app.command("doctor")(info_commands.doctor)
+app.add_typer(store_commands.app, name="store")
+app.add_typer(run_commands.track, name="track")
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one message and one exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        app()
+    except SelftrainError as error:
+        sys.stderr.write(f"{redact(str(error))}\n")
+        sys.exit(error.exit_code)

@@ -1,0 +1,124 @@
+"""`selftrain run`, `plan`, `show`, `explain` and `track`."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from orchestrator.address import differences
+from orchestrator.cli.options import AsJson, ConfigFile, Overrides, RunName, RunsFolder, StoreRoot
+from orchestrator.console import Console, closing_lines, rounds_table
+from orchestrator.data.dataset import Dataset
+from orchestrator.errors import ConfigError, Interrupted
+from orchestrator.loading import load_config
+from orchestrator.plan import plan_run
+from orchestrator.runs import find_run, load_run
+from orchestrator.session import play_run
+from orchestrator.signals import StopRequest
+from orchestrator.store.store import Store
+
+track = typer.Typer(help="Tracking of runs.", no_args_is_help=True)
+
+
+def run(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Play a run, or go on with it: the same command after any crash."""
+    began = time.perf_counter()
+    settings = load_config(config, overrides or [])
+    stop = StopRequest()
+    stop.install()
+    with Console(to_stderr=as_json) as console:
+        try:
+            record, folder = play_run(settings, console, stop)
+        except Interrupted as error:
+            raise Interrupted(f"{error}; the same command goes on from here") from error
+    if as_json:
+        typer.echo(json.dumps(record.answer()))
+        return
+    console.rich.print(rounds_table(record))
+    for line in closing_lines(record, str(folder)):
+        console.say(line)
+    console.say(f"Took {time.perf_counter() - began:.1f} s.")
+
+
+def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Print the steps of a run and which of them the store has; computes nothing."""
+    settings = load_config(config, overrides or [])
+    lines = plan_run(settings, Dataset(settings.data), Store(settings.store))
+    if as_json:
+        typer.echo(json.dumps([line.plain() for line in lines]))
+        return
+    console = Console()
+    for line in lines:
+        where = "in the store" if line.in_store else "to compute"
+        console.say(
+            f"round {line.round}  {line.step:<13} {line.address[:12]}  {where:<12}  {line.work}"
+        )
+    missing = [line for line in lines if not line.in_store]
+    steps = sum(line.most_steps for line in missing)
+    rows = sum(line.rows for line in missing)
+    console.say(
+        f"{len(lines) - len(missing)} of {len(lines)} steps are in the store; the rest trains at "
+        f"most {steps:,} optimiser steps and reads {rows:,} pool rows"
+    )
+    console.say("Rounds that are rolled back or stop the run early change the later steps.")
+
+
+def show(name: RunName, runs: RunsFolder = Path("runs"), as_json: AsJson = False) -> None:
+    """Show a run: its rounds, and the steps behind them."""
+    folder = find_run(runs, name)
+    record = load_run(folder)
+    if as_json:
+        typer.echo(json.dumps(record.answer()))
+        return
+    console = Console()
+    console.rich.print(rounds_table(record))
+    for each in record.rounds:
+        for step, ref in each.steps.items():
+            console.say(f"round {each.round}  {step:<13} {ref.kind}/{ref.address}")
+    console.say(f"{record.status}; {record.stopped or 'not at its end'}; folder {folder}")
+
+
+def explain(
+    first: Annotated[str, typer.Argument(help="KIND/ADDRESS of a step, or its beginning.")],
+    second: Annotated[str | None, typer.Argument(help="Another step to compare with.")] = None,
+    store: StoreRoot = "store",
+) -> None:
+    """Show what decides a step's address, or why two steps have different ones."""
+    opened = Store(store)
+    one = _identity(opened, first)
+    if second is None:
+        typer.echo(json.dumps(one, indent=1))
+        return
+    lines = differences(one, _identity(opened, second))
+    typer.echo("\n".join(lines) if lines else "the two are the same step")
+
+
+def _identity(store: Store, text: str) -> dict[str, Any]:
+    kind, _, begin = text.rpartition("/")
+    found = [
+        (k, a)
+        for k, a, done in store.steps()
+        if done and a.startswith(begin) and k == (kind or k)
+    ]
+    if len(found) != 1:
+        shown = ", ".join(f"{k}/{a}" for k, a in found) or "none"
+        raise ConfigError(f"{text!r} names {len(found)} finished steps of {store.root}: {shown}")
+    return store.record(*found[0]).identity
+
+
+@track.command()
+def replay(
+    name: RunName,
+    runs: RunsFolder = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="Folder to write the W&B run to.")] = None,
+) -> None:
+    """Rebuild one clean offline W&B run from a run's event log."""
+    from orchestrator.tracking.wandb_projection import replay as rebuild
+
+    folder = find_run(runs, name)
+    record = load_run(folder)
+    target = out or folder / "replay"
+    events = rebuild(record.run, record.config, folder, target)
+    Console().say(f"{events} events; upload with: wandb sync {target}/wandb/offline-run-*")

@@ -1,0 +1,1 @@
+"""Engines: where the work of a step is done. Two of them, one result."""

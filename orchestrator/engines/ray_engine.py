@@ -1,0 +1,313 @@
+"""The ray engine: training on Ray Train, labelling and selecting on Ray Data.
+
+Every piece of work writes its own files to the store and returns a small report, so that a lost
+actor or worker costs its piece only, and no row passes through Ray's object store.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import torch
+
+from orchestrator import ray_session
+from orchestrator.config import Placement
+from orchestrator.engines.base import Result
+from orchestrator.engines.local_engine import local_device
+from orchestrator.errors import Interrupted, LostWorkError, SelftrainError
+from orchestrator.jobs.job import LabelJob, TrainJob
+from orchestrator.jobs.labelling import Labeller, ShardReport
+from orchestrator.jobs.training import run_training
+from orchestrator.store.record import FileEntry
+from orchestrator.store.store import Outcome
+from orchestrator.watch import Watch
+from trainables.student import Worker
+
+POLL_S = 0.2
+NO_PROGRESS_S = 300
+
+
+class RayEngine:
+    """Plays steps on a Ray cluster; starts one on this machine if there is none."""
+
+    name = "ray"
+
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+        self._cluster: ray_session.Cluster | None = None
+
+    def train(self, job: TrainJob, watch: Watch) -> Outcome:
+        if self._placement.train_workers == 0:
+            return self._train_here(job, watch)
+        return self._train_apart(job, watch)
+
+    def label(
+        self, job: LabelJob, fragments: Sequence[int], watch: Watch
+    ) -> Iterator[ShardReport]:
+        cluster = self._connected()
+        import ray.data
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        context.execution_options.verbose_progress = False
+        context.execution_no_progress_timeout_s = NO_PROGRESS_S
+        gpus = self._gpus(cluster)
+        fit_in = cluster.gpus if gpus else cluster.cpus // self._placement.cpus_per_worker
+        actors = max(1, min(self._placement.label_actors, int(fit_in), len(fragments)))
+        if actors < min(self._placement.label_actors, len(fragments)):
+            watch.say(f"labelling with {actors} actors: the cluster has room for no more")
+        rows = ray.data.from_items(
+            [{"fragment": i} for i in fragments], override_num_blocks=len(fragments)
+        ).map(
+            _LabelActor,
+            fn_constructor_args=(job.model_dump_json(), bool(gpus)),
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            num_cpus=self._placement.cpus_per_worker,
+            num_gpus=gpus,
+        )
+        for row in rows.iter_rows():
+            yield ShardReport.model_validate_json(row["report"])
+            if watch.stopping():
+                raise Interrupted("labelling stopped between two fragments; finished ones stay")
+
+    def over(
+        self, function: Callable[[Sequence[int]], Result], fragments: Sequence[int]
+    ) -> list[Result]:
+        if len(fragments) == 1:
+            return [function(fragments)]  # not worth a task
+        cluster = self._connected()
+        import ray
+
+        groups = min(len(fragments), 4 * max(1, int(cluster.cpus)))
+        work = ray.remote(num_cpus=self._placement.cpus_per_worker)(function)
+        refs = [work.remote(list(fragments[i::groups])) for i in range(groups)]
+        results: list[Result] = ray.get(refs)
+        return results
+
+    def device(self) -> str:
+        return local_device(self._placement)
+
+    def close(self) -> None:
+        if self._cluster is not None:
+            ray_session.disconnect()
+            self._cluster = None
+
+    def _connected(self) -> ray_session.Cluster:
+        if self._cluster is None:
+            self._cluster = ray_session.connect(self._placement)
+            ray_session.check_feasible(self._placement, self._cluster)
+        return self._cluster
+
+    def _gpus(self, cluster: ray_session.Cluster) -> int:
+        return int(cluster.gpus >= 1 and self._placement.use_gpu is not False)
+
+    def _train_here(self, job: TrainJob, watch: Watch) -> Outcome:
+        """Ray Train's local mode: the same training function in this process."""
+        ray_session.import_ray()
+        from ray.train import ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        done: list[Outcome | BaseException] = []
+
+        def loop() -> None:
+            device = torch.device(self.device())
+            worker = Worker(device=device, rows_per_pass=job.rows_per_pass)
+            try:
+                outcome = run_training(job, worker, watch)
+            except SelftrainError as error:  # passed around Ray, which would wrap it
+                done.append(error)
+            else:
+                done.append(outcome) if outcome else None
+
+        TorchTrainer(loop, scaling_config=ScalingConfig(num_workers=0)).fit()
+        if isinstance(done[0], BaseException):
+            raise done[0]
+        return done[0]
+
+    def _train_apart(self, job: TrainJob, watch: Watch) -> Outcome:
+        """A group of workers: lost ones are replaced and go on from the newest checkpoint."""
+        cluster = self._connected()
+        import ray
+        from ray.train import (
+            FailureConfig,
+            LoggingConfig,
+            RunConfig,
+            ScalingConfig,
+            TrainingFailedError,
+        )
+        from ray.train.torch import TorchTrainer
+
+        board = ray.remote(num_cpus=0)(_Board).remote()
+        workers, least = self._placement.train_workers, self._placement.least_train_workers
+        name = f"{job.address[:12]}-{uuid.uuid4().hex[:6]}"
+        trainer = TorchTrainer(
+            partial(_train_loop, board=board),
+            train_loop_config={"job": job.model_dump_json()},
+            scaling_config=ScalingConfig(
+                num_workers=workers if least is None else (least, workers),
+                use_gpu=bool(self._gpus(cluster)),
+                resources_per_worker={"CPU": self._placement.cpus_per_worker}
+                | ({"GPU": 1} if self._gpus(cluster) else {}),
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=f"{job.store}/ray-train",
+                failure_config=FailureConfig(
+                    max_failures=self._placement.retries, controller_failure_limit=2
+                ),
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+        )
+        try:
+            # in a thread of its own: in the main thread Ray would take over Ctrl-C
+            with _Relay(board, watch), ThreadPoolExecutor(1) as pool:
+                result = pool.submit(trainer.fit).result()
+        except TrainingFailedError as error:
+            raise _explain(error) from error
+        finally:
+            ray.kill(board)
+        value: dict[str, Any] = result.return_value
+        if "interrupted" in value:
+            raise Interrupted(value["interrupted"])
+        files = tuple(FileEntry.model_validate(entry) for entry in value["files"])
+        return Outcome(files, value["counts"], value["metrics"])
+
+
+class _LabelActor:
+    """One actor of the labelling pool: holds the teacher, labels whole fragments."""
+
+    def __init__(self, job: str, use_gpu: bool) -> None:  # noqa: FBT001 - Ray passes by position
+        self._labeller = Labeller(
+            LabelJob.model_validate_json(job), "cuda:0" if use_gpu else "cpu"
+        )
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        return {"report": self._labeller.label(int(row["fragment"])).model_dump_json()}
+
+
+class _Board:
+    """Where the first training worker writes its progress and the driver its wish to stop."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._latest: tuple[str, int, int, dict[str, float]] | None = None
+        self._stop = False
+
+    def tell(self, unit: str, done: int, total: int, numbers: dict[str, float]) -> bool:
+        self._latest = (unit, done, total, numbers)
+        return self._stop
+
+    def say(self, text: str) -> None:
+        self._lines.append(text)
+
+    def read(self, *, stop: bool) -> tuple[Any, list[str]]:
+        self._stop = self._stop or stop
+        lines, self._lines = self._lines, []
+        latest, self._latest = self._latest, None
+        return latest, lines
+
+
+class _BoardWatch:
+    """A training worker's watch: writes to the board, never waits for it."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+        self._answer: Any = None
+        self._stop = False
+
+    def progress(self, unit: str, done: int, total: int, **numbers: float) -> None:
+        import ray
+
+        if self._answer is not None:
+            ready, _ = ray.wait([self._answer], timeout=0)
+            if not ready:
+                return
+            self._stop = self._stop or bool(ray.get(ready[0]))
+        self._answer = self._board.tell.remote(unit, done, total, numbers)
+
+    def say(self, text: str) -> None:
+        self._board.say.remote(text)
+
+    def stopping(self) -> bool:
+        return self._stop
+
+
+class _Relay:
+    """In the driver: carries what the board says to the watch while a fit runs."""
+
+    def __init__(self, board: Any, watch: Watch) -> None:
+        self._board, self._watch = board, watch
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="training-progress", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        import ray
+
+        while not self._end.wait(POLL_S):
+            try:
+                latest, lines = ray.get(
+                    self._board.read.remote(stop=self._watch.stopping()), timeout=30
+                )
+            except ray.exceptions.RayError:
+                continue
+            for line in lines:
+                self._watch.say(line)
+            if latest is not None:
+                unit, done, total, numbers = latest
+                self._watch.progress(unit, done, total, **numbers)
+
+
+def _train_loop(config: dict[str, Any], *, board: Any) -> dict[str, Any] | None:
+    """What each training worker runs."""
+    from ray.train import get_context
+    from ray.train.torch import get_device
+
+    job = TrainJob.model_validate_json(config["job"])
+    context = get_context()
+    worker = Worker(
+        rank=context.get_world_rank(),
+        world=context.get_world_size(),
+        device=get_device(),
+        rows_per_pass=job.rows_per_pass,
+    )
+    try:
+        outcome = run_training(job, worker, _BoardWatch(board))
+    except Interrupted as stop:
+        return {"interrupted": str(stop)}
+    if outcome is None:
+        return None
+    return {
+        "files": [entry.plain() for entry in outcome.files],
+        "counts": dict(outcome.counts),
+        "metrics": dict(outcome.metrics) | {"workers": worker.world},
+    }
+
+
+def _explain(error: Any) -> SelftrainError:
+    """One message from a failed fit: our own error if a worker raised one, else the last line."""
+    failures = getattr(error, "worker_failures", {}) or {}
+    for rank, cause in sorted(failures.items()):
+        inner = getattr(cause, "cause", None) or cause
+        if isinstance(inner, SelftrainError):
+            return inner
+        last = (str(cause).strip().splitlines() or [repr(cause)])[-1]
+        return LostWorkError(
+            f"training worker {rank} failed: {last}; logs in {ray_session.log_folder()}/train; "
+            "start the same command again to go on from the newest checkpoint"
+        )
+    last = (str(error).strip().splitlines() or [repr(error)])[-1]
+    return LostWorkError(
+        f"training failed: {last}; logs in {ray_session.log_folder()}/train; "
+        "start the same command again to go on from the newest checkpoint"
+    )

@@ -1,0 +1,80 @@
+"""Decoded pool fragments, kept in memory while there is room: a run reads each of them each round."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+
+from orchestrator.data.dataset import Dataset
+from orchestrator.jobs.job import ImageForm
+from orchestrator.store.record import FileEntry
+from trainables.images import ImageError, decode
+
+CACHE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The images of one fragment that could be decoded, and why the others could not."""
+
+    example_ids: list[str]
+    """Ids of the decoded rows [N]."""
+    pixels: np.ndarray
+    """Their images, uint8 [N, C, H, W]."""
+    refused: dict[str, str]
+    """Reasons by id of the rows that are no usable image."""
+
+
+class _Cache:
+    """Least recently used fragments up to a number of bytes."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most, self._bytes = most_bytes, 0
+        self._held: OrderedDict[tuple[str, str], Decoded] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: tuple[str, str]) -> Decoded | None:
+        with self._lock:
+            if (found := self._held.get(key)) is not None:
+                self._held.move_to_end(key)
+            return found
+
+    def put(self, key: tuple[str, str], value: Decoded) -> None:
+        with self._lock:
+            if key in self._held or value.pixels.nbytes > self._most:
+                return
+            self._held[key] = value
+            self._bytes += value.pixels.nbytes
+            while self._bytes > self._most:
+                _, dropped = self._held.popitem(last=False)
+                self._bytes -= dropped.pixels.nbytes
+
+
+_CACHE = _Cache(CACHE_BYTES)
+
+
+def decoded_fragment(data: Dataset, entry: FileEntry, form: ImageForm) -> Decoded:
+    """One fragment of the pool, decoded to the given form."""
+    key = (entry.sha256, form.model_dump_json())
+    if (found := _CACHE.get(key)) is not None:
+        return found
+    table = data.read(entry, ["example_id", "image"])
+    decoded = decode_rows(table["example_id"].to_pylist(), table["image"].to_pylist(), form)
+    _CACHE.put(key, decoded)
+    return decoded
+
+
+def decode_rows(ids: list[str], contents: list[bytes], form: ImageForm) -> Decoded:
+    """Encoded images in the given form; those that are none are refused with the reason."""
+    good: list[str] = []
+    refused: dict[str, str] = {}
+    pixels = np.empty((len(ids), form.channels, form.size, form.size), np.uint8)
+    for name, content in zip(ids, contents, strict=True):
+        try:
+            pixels[len(good)] = decode(content, form.size, form.channels)
+        except ImageError as error:
+            refused[name] = str(error)
+        else:
+            good.append(name)
+    return Decoded(good, pixels[: len(good)], refused)

@@ -1,0 +1,108 @@
+"""Jobs: a step's work described in plain values, so that any process can do it."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from orchestrator.recipe import LabellingSpec, TargetSpec
+from trainables.models import ModelSpec
+from trainables.selectors.rules import Selector
+from trainables.spec import Spec
+from trainables.student import TrainingSpec
+
+
+class ImageForm(Spec):
+    """The form of images, resolved to plain numbers."""
+
+    size: Annotated[int, Field(ge=4)]
+    """Side in pixels."""
+    channels: Annotated[int, Field(ge=1, le=3)]
+    """Channels."""
+
+
+class Fold(Spec):
+    """Part of the labelled rows that a student does not see."""
+
+    number: Annotated[int, Field(ge=0)]
+    """Fold that is left out, from 0."""
+    of: Annotated[int, Field(ge=2)]
+    """Number of folds."""
+
+
+class Job(Spec):
+    """What every job knows: where to read and write, and which step it works on."""
+
+    store: str
+    """Root of the store."""
+    data: str
+    """Root of the data set."""
+    address: str
+    """Address of the step that the job works on."""
+    num_classes: Annotated[int, Field(ge=2)]
+    """Classes."""
+    form: ImageForm
+    """Form of the images."""
+
+
+class TrainJob(Job):
+    """Train one student."""
+
+    student: ModelSpec
+    training: TrainingSpec
+    num_steps: Annotated[int, Field(ge=1)]
+    """Optimiser steps."""
+    seed: int
+    selection: str | None = None
+    """Address of the selection to train on; None in round 0."""
+    start: str | None = None
+    """Address of the training step whose teacher is the starting point; None starts anew."""
+    fold: Fold | None = None
+    """Labelled rows to leave out; None uses all."""
+    rows_per_pass: int = 0
+    checkpoint_every_s: float = 30.0
+
+
+class LabelJob(Job):
+    """Label the pool with a trained teacher."""
+
+    train: str
+    """Address of the training step whose teacher labels."""
+    labelling: LabellingSpec
+    rows_per_pass: int = 512
+
+
+class CrossLabelJob(Job):
+    """Label each labelled row by a student that never saw it."""
+
+    folds: tuple[str, ...]
+    """Addresses of the fold students, in order."""
+    labelling: LabellingSpec
+    seed: int
+
+
+class SelectJob(Job):
+    """Turn beliefs into a selection."""
+
+    predictions: str
+    """Address of the labelling step."""
+    out_of_fold: str | None = None
+    """Address of the out-of-fold predictions, if the selector needs them."""
+    previous: str | None = None
+    """Address of the selection whose rows keep their label; None chooses from the whole pool."""
+    selector: Selector
+    targets: TargetSpec
+    seed: int
+
+
+class ScoreJob(Job):
+    """Score a teacher on validation and test."""
+
+    train: str
+    """Address of the training step."""
+
+
+class AuditJob(Job):
+    """Compare a selection with hidden labels, for reports."""
+
+    selection: str
+    """Address of the selection."""

@@ -1,0 +1,96 @@
+"""Score a teacher on the rows with ground truth, and audit a selection for the report."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from sklearn.metrics import balanced_accuracy_score, log_loss
+
+from orchestrator.data.dataset import Dataset, Split
+from orchestrator.jobs.decoded import decode_rows
+from orchestrator.jobs.job import AuditJob, ScoreJob
+from orchestrator.jobs.labelling import predict
+from orchestrator.jobs.selecting import shard_name
+from orchestrator.jobs.training import load_teacher
+from orchestrator.recipe import LabellingSpec
+from orchestrator.store.store import Outcome, Store
+from trainables.beliefs import Beliefs
+
+
+def run_scoring(job: ScoreJob, device: str = "cpu") -> Outcome:
+    """Accuracy, balanced accuracy, log loss and calibration error of both splits."""
+    store, data = Store(job.store), Dataset(job.data)
+    model = load_teacher(store, job, job.train).to(device)
+    metrics = {
+        name: _scores(job, data, split, model, torch.device(device))
+        for name, split in (("validation", data.manifest.validation), ("test", data.manifest.test))
+    }
+    return Outcome((), {n: int(m["rows"]) for n, m in metrics.items()}, metrics)
+
+
+def _scores(
+    job: ScoreJob, data: Dataset, split: Split, model: torch.nn.Module, device: torch.device
+) -> dict[str, float]:
+    labels, blocks = [], []
+    for entry in split.files:
+        table = data.read(entry)
+        decoded = decode_rows(table["example_id"].to_pylist(), table["image"].to_pylist(), job.form)
+        keep = [name not in decoded.refused for name in table["example_id"].to_pylist()]
+        labels.append(table["label"].to_numpy()[keep])
+        blocks.append(predict(model, decoded, LabellingSpec(), 512, device))
+    return measure(np.concatenate(labels), np.concatenate([b.log_probs for b in blocks]))
+
+
+def measure(labels: np.ndarray, log_probs: np.ndarray) -> dict[str, float]:
+    """Scores of log-probabilities [N, C] against labels [N]; shares in [0, 1]."""
+    beliefs = Beliefs.of_log_probs([""] * len(labels), log_probs)
+    right = beliefs.labels == labels
+    probs = np.exp(log_probs.astype(np.float64))
+    probs /= probs.sum(axis=1, keepdims=True)
+    return {
+        "rows": float(len(labels)),
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(balanced_accuracy_score(labels, beliefs.labels)),
+        "log_loss": float(log_loss(labels, probs, labels=np.arange(probs.shape[1]))),
+        "calibration_error": calibration_error(beliefs.confidence, right),
+    }
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: mean gap of confidence and accuracy over equal-width bins.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, arXiv:1706.04599.
+    """
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    weight = np.bincount(place, minlength=bins)
+    gap = np.bincount(place, confidence, bins) - np.bincount(place, right.astype(float), bins)
+    return float(np.abs(gap)[weight > 0].sum() / len(confidence))
+
+
+def audit_shards(job: AuditJob, fragments: Sequence[int]) -> list[list[int]]:
+    """By class: accepted rows with a known label, and those of them that are right; [C, 2]."""
+    store, data = Store(job.store), Dataset(job.data)
+    record = store.record("select", job.selection)
+    tally = np.zeros((job.num_classes, 2), np.int64)
+    for fragment in fragments:
+        chosen = store.read_table(record, shard_name(fragment)).select(["example_id", "label"])
+        truth = data.read(data.manifest.hidden.files[fragment]).rename_columns(["example_id", "truth"])
+        joined = chosen.cast(pa.schema([("example_id", pa.string()), ("label", pa.int32())])).join(
+            truth, "example_id", join_type="inner"
+        )
+        labels, right = joined["label"].to_numpy(), joined["truth"].to_numpy()
+        tally[:, 0] += np.bincount(labels, minlength=job.num_classes)
+        tally[:, 1] += np.bincount(labels[labels == right], minlength=job.num_classes)
+    return [[int(n) for n in row] for row in tally]
+
+
+def gather_audit(parts: Sequence[list[list[int]]]) -> Outcome:
+    """Precision of the selection against hidden labels, over all and by class."""
+    tally = np.sum(np.array(parts), axis=0)
+    known, right = tally[:, 0], tally[:, 1]
+    by_class = [float(r) / int(n) if n else None for n, r in zip(known, right, strict=True)]
+    precision = float(right.sum() / known.sum()) if known.sum() else None
+    return Outcome(
+        (), {"known": int(known.sum())}, {"precision": precision, "class_precision": by_class}
+    )

@@ -1,0 +1,155 @@
+"""Select: fit a rule on merged statistics of all shards, then apply it shard by shard.
+
+No process ever holds the whole pool: a shard becomes a sketch, sketches merge, the rule is a few
+numbers, and applying it is local to a row.
+"""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.data.dataset import Dataset
+from orchestrator.jobs.job import SelectJob
+from orchestrator.store.record import FileEntry
+from orchestrator.store.store import Outcome, Store
+from trainables import schemas
+from trainables.beliefs import Beliefs
+from trainables.selectors.rules import Labelled, Rule
+from trainables.selectors.sketch import Sketch, sketch
+from trainables.spec import Spec
+
+
+class SelectionShard(Spec):
+    """What selecting from one shard gave."""
+
+    fragment: int
+    """Number of the pool fragment."""
+    file: FileEntry
+    """The shard of the selection."""
+    class_rows: tuple[int, ...]
+    """Accepted rows by pseudo-class."""
+
+
+def shard_name(fragment: int) -> str:
+    """Name of the shard of a fragment, in predictions and selections alike."""
+    return f"part-{fragment:05d}.parquet"
+
+
+def sketch_shards(job: SelectJob, fragments: Sequence[int]) -> bytes:
+    """The merged sketch of some shards of the prediction table, as bytes."""
+    store = Store(job.store)
+    record = store.record("label", job.predictions)
+    merged = Sketch(job.num_classes, coarse=False)
+    for i, fragment in enumerate(fragments):
+        beliefs = Beliefs.of_table(store.read_table(record, shard_name(fragment)))
+        found = sketch(beliefs, pool_rows=record.counts["rows"], seed=job.seed)
+        merged = found if i == 0 else merged.merge(found)
+    return sketch_to_bytes(merged)
+
+
+def merge_sketches(parts: Sequence[bytes]) -> Sketch:
+    """One sketch from the bytes of several."""
+    first, *rest = (sketch_from_bytes(part) for part in parts)
+    for other in rest:
+        first = first.merge(other)
+    return first
+
+
+def fit_rule(job: SelectJob, merged: Sketch) -> Rule:
+    """The selector's rule for the whole pool."""
+    store, data = Store(job.store), Dataset(job.data)
+    labelled = data.table(data.manifest.labelled, ["example_id", "label"]).sort_by("example_id")
+    labels = labelled["label"].to_numpy().astype(np.int64)
+    class_rows = np.bincount(labels, minlength=job.num_classes)
+    beliefs = None
+    if job.out_of_fold is not None:
+        record = store.record("cross_label", job.out_of_fold)
+        beliefs = Beliefs.of_table(store.read_table(record, "out_of_fold.parquet"))
+    return job.selector.fit(merged, Labelled(class_rows, beliefs, labels), job.seed)
+
+
+def apply_rule(job: SelectJob, rule: Rule, fragment: int) -> SelectionShard:
+    """Select from one shard and write the selection's shard beside it."""
+    store = Store(job.store)
+    record = store.record("label", job.predictions)
+    beliefs = Beliefs.of_table(store.read_table(record, shard_name(fragment)))
+    accepted = rule.accepts(beliefs)
+    soft = job.targets.kind == "soft"
+    schema = schemas.selection(job.num_classes, soft=soft)
+    table = _rows(job, beliefs, np.flatnonzero(accepted), schema)
+    if job.previous is not None:
+        kept = store.read_table(store.record("select", job.previous), shard_name(fragment))
+        table = _with_kept(table, kept, schema)
+    table = schemas.conform(table, schema, f"selection of fragment {fragment}")
+    folder = store.folder("select", job.address)
+    counts = np.bincount(table["label"].to_numpy(), minlength=job.num_classes)
+    return SelectionShard(
+        fragment=fragment,
+        file=folder.write_table(shard_name(fragment), table),
+        class_rows=tuple(counts.tolist()),
+    )
+
+
+def gather_selection(job: SelectJob, rule: Rule, shards: Sequence[SelectionShard]) -> Outcome:
+    """The outcome of a selecting step."""
+    ordered = sorted(shards, key=lambda s: s.fragment)
+    class_rows = np.sum([s.class_rows for s in ordered], axis=0).tolist()
+    predicted = Store(job.store).record("label", job.predictions).counts["class_rows"]
+    starved = [k for k, (got, seen) in enumerate(zip(class_rows, predicted, strict=True))
+               if seen and not got]
+    counts = {"accepted": sum(class_rows), "class_rows": class_rows, "starved_classes": starved}
+    return Outcome(tuple(s.file for s in ordered), counts, {"least": list(rule.least)})
+
+
+def _rows(job: SelectJob, beliefs: Beliefs, at: np.ndarray, schema: pa.Schema) -> pa.Table:
+    labels = beliefs.labels[at].astype(np.int32)
+    target: pa.Array = pa.array(labels)
+    if job.targets.kind == "soft":
+        logs = beliefs.log_probs[at].astype(np.float64) / job.targets.temperature
+        probs = np.exp(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True))
+        flat = pa.array(probs.astype(np.float32).ravel())
+        target = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("target").type)
+    weight = np.ones(len(at), np.float32)
+    if job.targets.weight == "confidence":
+        weight = beliefs.confidence[at].clip(np.finfo(np.float32).tiny, 1)
+    ids = pa.array([beliefs.example_ids[i] for i in at], pa.string())
+    return pa.table([ids, pa.array(labels), target, pa.array(weight)], schema=schema)
+
+
+def _with_kept(new: pa.Table, kept: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Kept rows with their first label, then new rows that were not among them, by id."""
+    known = set(kept["example_id"].to_pylist())
+    fresh = pa.array([name not in known for name in new["example_id"].to_pylist()], pa.bool_())
+    both = pa.concat_tables([kept.cast(schema), new.filter(fresh)])
+    return both.sort_by("example_id").replace_schema_metadata(schema.metadata)
+
+
+def sketch_to_bytes(value: Sketch) -> bytes:
+    """A sketch as an Arrow table of (label, key, count)."""
+    labels = sorted(value.keys)
+    width = {k: len(value.keys[k]) for k in labels}
+    column = np.concatenate([np.full(width[k], k, np.int32) for k in labels] or [np.zeros(0, np.int32)])
+    keys = np.concatenate([value.keys[k] for k in labels] or [np.zeros(0, np.uint64)])
+    counts = np.concatenate([value.counts[k] for k in labels] or [np.zeros(0, np.int64)])
+    table = pa.table({"label": column, "key": keys, "count": counts})
+    meta = {"num_classes": str(value.num_classes), "coarse": str(int(value.coarse))}
+    sink = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(meta), sink)
+    return sink.getvalue()
+
+
+def sketch_from_bytes(content: bytes) -> Sketch:
+    """The sketch that `sketch_to_bytes` wrote."""
+    table = pq.read_table(pa.BufferReader(content))
+    meta = table.schema.metadata
+    label, keys, counts = (table[n].to_numpy() for n in ("label", "key", "count"))
+    found = np.unique(label).tolist()
+    return Sketch(
+        int(meta[b"num_classes"]),
+        coarse=bool(int(meta[b"coarse"])),
+        keys={k: keys[label == k] for k in found},
+        counts={k: counts[label == k] for k in found},
+    )

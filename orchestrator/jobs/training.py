@@ -1,0 +1,265 @@
+"""Train one student: read the tables, run the loop, keep checkpoints, write the weights."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from orchestrator.data.dataset import Dataset
+from orchestrator.errors import DataError, Interrupted
+from orchestrator.jobs.decoded import decode_rows, decoded_fragment
+from orchestrator.jobs.job import ImageForm, Job, TrainJob
+from orchestrator.store.record import Record
+from orchestrator.store.store import Outcome, StepFolder, Store, dumps
+from orchestrator.watch import Watch
+from trainables.batches import Source, TrainingSet, repeat_rare
+from trainables.checkpoint import (
+    state_from_bytes,
+    state_to_bytes,
+    weights_from_bytes,
+    weights_to_bytes,
+)
+from trainables.models import SmallCnn, TimmModel, build, num_parameters
+from trainables.randomness import derive, id_hash
+from trainables.student import Progress, TrainState, Worker, fit, start
+
+CHECKPOINT = "checkpoint.safetensors"
+TEACHER, STUDENT, MODEL = "teacher.safetensors", "student.safetensors", "model.json"
+REPORT_EVERY_S = 0.2
+STOP_EVERY_STEPS = 8
+"""Workers agree on stopping this often; one at a time would leave the others waiting."""
+
+
+def build_model(
+    student: SmallCnn | TimmModel, form: ImageForm, num_classes: int, seed: int
+) -> nn.Module:
+    """A network with the initial weights that the seed decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "weights"))
+        return build(student, form.channels, form.size, num_classes)
+
+
+def load_teacher(store: Store, job: Job, train: str) -> nn.Module:
+    """The teacher that a finished training step left, in evaluation mode, on the CPU."""
+    record = store.record("train", train)
+    spec = record.identity["reads"]["student"]
+    kind = SmallCnn if spec["kind"] == "small_cnn" else TimmModel
+    student = kind.model_validate(spec)
+    if isinstance(student, TimmModel):
+        student = student.model_copy(update={"pretrained": False, "checkpoint": None})
+    model = build_model(student, job.form, job.num_classes, 0)
+    weights_from_bytes(store.read(record, TEACHER), model)
+    return model.eval()
+
+
+def run_training(job: TrainJob, worker: Worker, watch: Watch) -> Outcome | None:
+    """Train; the first worker writes the weights and returns the outcome, the others None.
+
+    Goes on from the newest checkpoint that an earlier attempt left.
+
+    Raises:
+        Interrupted: The watch asked to stop; a checkpoint was written.
+    """
+    store, data = Store(job.store), Dataset(job.data)
+    folder = store.folder("train", job.address)
+    training_set = load_training_set(job, store, data)
+    model = build_model(job.student, job.form, job.num_classes, job.seed)
+    if job.start is not None:
+        weights_from_bytes(store.read(store.record("train", job.start), TEACHER), model)
+    state = start(job.training, model, job.num_classes, worker)
+    if (kept := folder.noted(CHECKPOINT)) is not None:
+        state_from_bytes(kept, state)
+        watch.say(f"going on from step {state.step} of {job.num_steps}")
+    first_step, began = state.step, time.perf_counter()
+    listener = _Listener(job, folder, worker, watch)
+    terms = fit(
+        job.training,
+        state,
+        training_set,
+        job.num_steps,
+        seed=job.seed,
+        worker=worker,
+        listen=listener,
+    )
+    loop_s = time.perf_counter() - began
+    if worker.rank != 0:
+        return None
+    files = [
+        folder.write(TEACHER, weights_to_bytes(state.teacher)),
+        folder.write(MODEL, dumps({"parameters": num_parameters(model)})),
+    ]
+    if state.teacher is not state.student:
+        files.append(folder.write(STUDENT, weights_to_bytes(state.student)))
+    counts = {
+        "steps": job.num_steps,
+        "steps_this_attempt": job.num_steps - first_step,
+        "labelled_rows": len(training_set.labelled),
+        "selected_rows": len(training_set.selected) if training_set.selected else 0,
+        "pool_rows": len(training_set.pool) if training_set.pool else 0,
+    }
+    metrics = {"loss": terms, "loop_s": loop_s, "images_per_s": listener.images_per_s}
+    return Outcome(tuple(files), counts, metrics)
+
+
+@dataclass
+class _Listener:
+    """Between two steps: tell the progress, keep a checkpoint, hear whether to stop."""
+
+    job: TrainJob
+    folder: StepFolder
+    worker: Worker
+    watch: Watch
+    images_per_s: float = 0.0
+    kept_at: float = 0.0
+    told_at: float = 0.0
+
+    def __call__(self, progress: Progress, state: TrainState) -> None:
+        now = time.monotonic()
+        self.kept_at = self.kept_at or now
+        self.images_per_s = progress.images_per_s
+        done = progress.step >= progress.num_steps
+        stopping = not done and self._all_stop(progress.step)
+        if self.worker.rank == 0:
+            self._tell_and_keep(progress, state, now, done=done, stopping=stopping)
+        if stopping:
+            raise Interrupted(f"training stopped after step {progress.step}, checkpoint kept")
+
+    def _all_stop(self, step: int) -> bool:
+        """Whether to stop after this step; all workers answer alike."""
+        if self.worker.world == 1:
+            return self.watch.stopping()
+        if step % STOP_EVERY_STEPS:
+            return False
+        wish = torch.tensor(float(self.watch.stopping()), device=self.worker.device)
+        dist.all_reduce(wish)
+        return bool(wish > 0)
+
+    def _tell_and_keep(
+        self, progress: Progress, state: TrainState, now: float, *, done: bool, stopping: bool
+    ) -> None:
+        if done or now - self.told_at >= REPORT_EVERY_S:
+            self.told_at = now
+            self.watch.progress(
+                "steps",
+                progress.step,
+                progress.num_steps,
+                loss=progress.loss,
+                images_per_s=progress.images_per_s,
+            )
+        if stopping or (not done and now - self.kept_at >= self.job.checkpoint_every_s):
+            self.folder.note(CHECKPOINT, state_to_bytes(state))
+            self.kept_at = time.monotonic()
+
+
+def load_training_set(job: TrainJob, store: Store, data: Dataset) -> TrainingSet:
+    """The rows that this job may draw from, decoded, in the canonical order of their ids.
+
+    Only rows that a batch can reach are held: all labelled ones, the selection, and of the pool at
+    most as many as the steps will draw (a seeded choice by id).
+    """
+    labelled = data.table(data.manifest.labelled).sort_by("example_id")
+    if job.fold is not None:
+        fold = fold_of(labelled["example_id"].to_pylist(), job.fold.of)
+        labelled = labelled.filter(pa.array(fold != job.fold.number))
+    bank = _Bank()
+    own = decode_rows(labelled["example_id"].to_pylist(), labelled["image"].to_pylist(), job.form)
+    if own.refused:
+        name, reason = next(iter(own.refused.items()))
+        raise DataError(f"labelled row {name!r}: {reason}; prepare the data again")
+    bank.add(own.example_ids, own.pixels)
+    plan = job.training.batch
+    chosen = None
+    if job.selection is not None and plan.selected:
+        chosen = _selected_rows(store.record("select", job.selection), store)
+    wanted = plan.pool * job.num_steps if job.training.objective.consistency is not None else 0
+    drawn = _add_pool(bank, data, job, chosen, wanted)
+    images = bank.images()
+    labels = torch.from_numpy(labelled["label"].to_numpy().astype(np.int64))
+    return TrainingSet(
+        Source(images, bank.places(own.example_ids), labels),
+        _selected_source(bank, images, chosen, job) if chosen is not None else None,
+        Source(images, bank.places(sorted(drawn))) if wanted else None,
+    )
+
+
+def fold_of(example_ids: list[str], folds: int) -> np.ndarray:
+    """The fold that each labelled row belongs to, int64 [N]: by the hash of its id, in turn."""
+    order = np.lexsort((np.array(example_ids), id_hash(0, example_ids)))
+    fold = np.empty(len(example_ids), np.int64)
+    fold[order] = np.arange(len(example_ids)) % folds
+    return fold
+
+
+def _selected_rows(record: Record, store: Store) -> pa.Table | None:
+    """The whole selection by id, or None if it is empty."""
+    parts = [store.read_table(record, f.name) for f in record.files if f.name.startswith("part-")]
+    table = pa.concat_tables(parts)
+    return table.sort_by("example_id").combine_chunks() if table.num_rows else None
+
+
+def _selected_source(
+    bank: "_Bank", images: torch.Tensor, chosen: pa.Table, job: TrainJob
+) -> Source:
+    places = bank.places(chosen["example_id"].to_pylist())
+    target = chosen["target"].combine_chunks()
+    if pa.types.is_fixed_size_list(target.type):
+        flat = target.flatten().to_numpy(zero_copy_only=False)
+        targets = torch.from_numpy(flat.reshape(-1, job.num_classes).copy())
+    else:
+        targets = torch.from_numpy(target.to_numpy().astype(np.int64))
+    weights = torch.from_numpy(chosen["weight"].to_numpy().astype(np.float32))
+    most = job.training.batch.max_copies
+    if most == 1:
+        return Source(images, places, targets, weights)
+    copies = repeat_rare(chosen["label"].to_numpy(), job.num_classes, most, job.seed)
+    at = torch.from_numpy(copies)
+    return Source(images, places[copies], targets[at], weights[at])
+
+
+def _add_pool(
+    bank: "_Bank", data: Dataset, job: TrainJob, chosen: pa.Table | None, wanted: int
+) -> list[str]:
+    """Hold the selected rows and, if the loss reads the pool, ``wanted`` of its rows or all."""
+    if chosen is None and not wanted:
+        return []
+    pool = data.manifest.pool
+    selected = pa.array([], pa.string()) if chosen is None else chosen["example_id"]
+    drawn: list[str] = []
+    for entry in pool.files:
+        fragment = decoded_fragment(data, entry, job.form)
+        ids = np.array(fragment.example_ids)
+        take = pc.is_in(pa.array(fragment.example_ids, pa.string()), value_set=selected)
+        held = take.to_numpy(zero_copy_only=False)
+        if wanted:
+            lot = id_hash(job.seed, fragment.example_ids) < (wanted / pool.num_rows) * 2.0**32
+            drawn += ids[lot].tolist()
+            held = held | lot
+        bank.add(ids[held].tolist(), fragment.pixels[held])
+    return drawn
+
+
+class _Bank:
+    """Decoded images of one form, found by id."""
+
+    def __init__(self) -> None:
+        self._place: dict[str, int] = {}
+        self._blocks: list[np.ndarray] = []
+
+    def add(self, ids: list[str], pixels: np.ndarray) -> None:
+        """Hold rows: their ids and images uint8 [N, C, H, W]."""
+        first = len(self._place)
+        self._place.update({name: first + i for i, name in enumerate(ids)})
+        self._blocks.append(pixels)
+
+    def places(self, ids: list[str]) -> np.ndarray:
+        """Places of rows, int64 [N]."""
+        return np.array([self._place[name] for name in ids], dtype=np.int64)
+
+    def images(self) -> torch.Tensor:
+        """All images, uint8 [M, C, H, W]."""
+        return torch.from_numpy(np.concatenate(self._blocks))

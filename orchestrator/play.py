@@ -1,0 +1,252 @@
+"""Play a run: round after round of addressed steps, each found in the store or computed once.
+
+    round r:  train -> score -> (roll back?) -> label -> select      the next round trains on it
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from orchestrator.config import RunConfig
+from orchestrator.data.dataset import Dataset
+from orchestrator.engines.base import Engine
+from orchestrator.errors import DataError, Interrupted
+from orchestrator.jobs.job import AuditJob, CrossLabelJob, Fold, LabelJob, SelectJob
+from orchestrator.jobs.labelling import finished, gather, label_out_of_fold
+from orchestrator.jobs.scoring import audit_shards, gather_audit, run_scoring
+from orchestrator.jobs.selecting import (
+    SelectionShard,
+    apply_rule,
+    fit_rule,
+    gather_selection,
+    merge_sketches,
+    sketch_shards,
+)
+from orchestrator.policy import Played, delivered, judge, stop_reason, teacher_in_force
+from orchestrator.runs import RoundRecord, RunRecord, StepRef
+from orchestrator.steps import Step, Steps
+from orchestrator.store.record import Record
+from orchestrator.store.store import Outcome, StepFolder, Store
+from orchestrator.tracking.tracker import Tracker
+from orchestrator.watch import Watch
+
+
+@dataclass
+class _Round:
+    """A round while it is played."""
+
+    number: int
+    began: float = field(default_factory=time.perf_counter)
+    steps: dict[str, StepRef] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+
+
+class Player:
+    """Plays the rounds of one run on an engine."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: Dataset,
+        store: Store,
+        engine: Engine,
+        tracker: Tracker,
+        watch: Watch,
+    ) -> None:
+        self._config, self._data, self._store = config, data, store
+        self._engine, self._tracker, self._watch = engine, tracker, watch
+        self._steps = Steps(config, data)
+        self._policy = config.recipe.policy
+        self._out_of_fold: str | None = None
+
+    def play(self, record: RunRecord, save: Callable[[RunRecord], None]) -> RunRecord:
+        """Play all rounds; ``save`` is given the run's record after each.
+
+        Raises:
+            Interrupted: Asked to stop; everything finished so far is in the store.
+            SelftrainError: A step can't be done; the error says what to do.
+        """
+        rounds: list[RoundRecord] = []
+        played: list[Played] = []
+        trained: dict[int, str] = {}
+        selection: Record | None = None
+        while (stopped := self._stop_reason(played, selection)) is None:
+            number = len(rounds)
+            self._tracker.emit("round_started", round=number)
+            current = _Round(number)
+            trained[number] = self._train(current, trained, played, selection)
+            score = self._do(current, "score", self._steps.score(trained[number]), self._score)
+            validation = float(score.metrics["validation"]["accuracy"])
+            verdict = judge(self._policy, played, validation)
+            played.append(Played(number, validation, verdict.kept))
+            last = stop_reason(self._policy, played) is not None
+            if not last or self._policy.label_last:
+                selection = self._label_and_select(current, trained, played, selection)
+            rounds.append(self._finish(current, verdict.kept, verdict.reason, score))
+            record = record.model_copy(
+                update={"rounds": tuple(rounds), "best_round": delivered(self._policy, played)}
+            )
+            save(record)
+            self._tracker.emit("round_finished", **rounds[-1].model_dump(mode="json"))
+        return record.model_copy(update={"stopped": stopped, "status": "finished"})
+
+    def _stop_reason(self, played: list[Played], selection: Record | None) -> str | None:
+        if self._watch.stopping():
+            raise Interrupted(f"stopped between rounds after {len(played)} of them")
+        if (reason := stop_reason(self._policy, played)) is not None:
+            return reason
+        consistency = self._config.recipe.training.objective.consistency
+        if played and consistency is None and selection and not selection.counts["accepted"]:
+            return "the selection is empty: nothing reached the selector's bounds"
+        return None
+
+    def _train(
+        self,
+        current: _Round,
+        trained: dict[int, str],
+        played: list[Played],
+        selection: Record | None,
+    ) -> str:
+        """Train the round's student, and its fold students if the recipe asks for them."""
+        warm = bool(played) and self._policy.start == "warm"
+        start = trained[teacher_in_force(played)] if warm else None
+        accepted = int(selection.counts["accepted"]) if selection else 0
+        chosen = selection.address if selection and accepted else None
+        make = partial(
+            self._steps.train,
+            current.number,
+            selection=chosen,
+            num_selected=accepted,
+            start=start,
+        )
+        student = self._do(current, "train", make(), self._train_one)
+        folds = self._config.recipe.labelling.out_of_fold
+        for number in range(folds):
+            step = make(fold=Fold(number=number, of=folds))
+            self._do(current, f"train-fold-{number}", step, self._train_one)
+        return student.address
+
+    def _label_and_select(
+        self,
+        current: _Round,
+        trained: dict[int, str],
+        played: list[Played],
+        previous: Record | None,
+    ) -> Record:
+        """Label by the teacher in force and select; a rolled-back round's own teacher is unused."""
+        teacher = teacher_in_force(played)
+        predictions = self._do(current, "label", self._steps.label(trained[teacher]), self._label)
+        if (folds := self._config.recipe.labelling.out_of_fold) and teacher == current.number:
+            addresses = tuple(current.steps[f"train-fold-{i}"].address for i in range(folds))
+            crossed = self._do(
+                current, "cross_label", self._steps.cross_label(addresses), self._cross_label
+            )
+            self._out_of_fold = crossed.address
+        keep = previous.address if previous and self._policy.pool == "keep" else None
+        step = self._steps.select(
+            current.number,
+            predictions=predictions.address,
+            out_of_fold=self._out_of_fold,
+            previous=keep,
+        )
+        selection = self._do(current, "select", step, self._select)
+        if self._data.manifest.hidden.files:
+            self._do(current, "audit", self._steps.audit(selection.address), self._audit)
+        return selection
+
+    def _do(
+        self,
+        current: _Round,
+        name: str,
+        step: Step[Any],
+        work: Callable[[Any, StepFolder], Outcome],
+    ) -> Record:
+        """One step: from the store, or computed under a lease; told to the tracker either way."""
+        if self._watch.stopping():
+            raise Interrupted(f"stopped before the {name} step of round {current.number}")
+        began = time.perf_counter()
+        where = {"round": current.number, "step": name, "kind": step.kind, "address": step.address}
+        self._tracker.emit("step_started", **where)
+        record, from_store = self._store.once(
+            step.identity, lambda folder: work(step.job, folder), told=self._watch.say
+        )
+        seconds = time.perf_counter() - began
+        current.records[name] = record
+        current.steps[name] = StepRef(
+            kind=step.kind,
+            address=step.address,
+            from_store=from_store,
+            seconds=round(seconds, 3),
+        )
+        self._tracker.emit(
+            "step_finished",
+            **where,
+            from_store=from_store,
+            seconds=round(seconds, 3),
+            counts=record.counts,
+            metrics=record.metrics,
+        )
+        return record
+
+    def _train_one(self, job: Any, _: StepFolder) -> Outcome:
+        return self._engine.train(job, self._watch)
+
+    def _score(self, job: Any, _: StepFolder) -> Outcome:
+        return run_scoring(job, self._engine.device())
+
+    def _cross_label(self, job: CrossLabelJob, _: StepFolder) -> Outcome:
+        return label_out_of_fold(job)
+
+    def _label(self, job: LabelJob, folder: StepFolder) -> Outcome:
+        pool = self._data.manifest.pool
+        reports = {
+            i: kept for i in range(len(pool.files)) if (kept := finished(folder, i)) is not None
+        }
+        if reports:
+            self._watch.say(f"going on: {len(reports)} of {len(pool.files)} fragments are labelled")
+        rest = [i for i in range(len(pool.files)) if i not in reports]
+        done, began = 0, time.perf_counter()
+        if rest:
+            for report in self._engine.label(job, rest, self._watch):
+                if report.fragment in reports:
+                    raise DataError(f"fragment {report.fragment} was labelled twice")
+                reports[report.fragment] = report
+                done += (report.file.rows or 0) + len(report.refused)
+                rate = done / max(1e-9, time.perf_counter() - began)
+                total = sum(pool.files[i].rows or 0 for i in rest)
+                self._watch.progress("rows", done, total, rows_per_s=rate)
+        most = self._config.placement.most_refused_share
+        return gather(job, folder, reports.values(), most)
+
+    def _select(self, job: SelectJob, _: StepFolder) -> Outcome:
+        fragments = range(len(self._data.manifest.pool.files))
+        sketches = self._engine.over(partial(sketch_shards, job), fragments)
+        rule = fit_rule(job, merge_sketches(sketches))
+        parts = self._engine.over(partial(_apply_to_all, job, rule), fragments)
+        return gather_selection(job, rule, [shard for part in parts for shard in part])
+
+    def _audit(self, job: AuditJob, _: StepFolder) -> Outcome:
+        fragments = range(len(self._data.manifest.pool.files))
+        return gather_audit(self._engine.over(partial(audit_shards, job), fragments))
+
+    def _finish(self, current: _Round, kept: bool, reason: str, score: Record) -> RoundRecord:  # noqa: FBT001 - read by position beside its reason
+        selected, audit = current.records.get("select"), current.records.get("audit")
+        return RoundRecord(
+            round=current.number,
+            kept=kept,
+            reason=reason,
+            steps=current.steps,
+            accepted=selected.counts["accepted"] if selected else None,
+            class_rows=tuple(selected.counts["class_rows"]) if selected else (),
+            precision=audit.metrics["precision"] if audit else None,
+            starved_classes=tuple(selected.counts["starved_classes"]) if selected else (),
+            validation=score.metrics["validation"],
+            test=score.metrics["test"],
+            seconds=round(time.perf_counter() - current.began, 3),
+        )
+
+
+def _apply_to_all(job: SelectJob, rule: Any, fragments: Any) -> list[SelectionShard]:
+    return [apply_rule(job, rule, fragment) for fragment in fragments]

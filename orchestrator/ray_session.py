@@ -1,0 +1,127 @@
+"""Ray in this process: environment before the import, quiet logs, feasibility before the start."""
+
+import logging
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.config import Placement
+from orchestrator.errors import InfeasibleError
+
+ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # with Ray's 2 s a fit waits 15 to 20 s in all
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # Ray's 15 starves its workers on a shared machine
+}
+"""Set before Ray is imported, unless the user has set them."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the cluster has."""
+
+    cpus: float
+    gpus: float
+    nodes: int
+
+
+def prepare_environment() -> None:
+    """Set Ray's environment; has an effect only before the first import of Ray."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def import_ray() -> Any:
+    """The ray module, imported with our environment and quiet loggers."""
+    prepare_environment()
+    import ray
+
+    for name in ("ray", "ray.data", "ray.train", "ray.tune", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return ray
+
+
+def connect(placement: Placement) -> Cluster:
+    """Join the cluster that the placement or RAY_ADDRESS names, or start one on this machine.
+
+    Raises:
+        InfeasibleError: The cluster can't be reached.
+    """
+    ray = import_ray()
+    if not ray.is_initialized():
+        address = placement.ray_address or os.environ.get("RAY_ADDRESS")
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address:
+            options["address"] = address
+        else:
+            options |= {"include_dashboard": False, "address": "local"}
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(**options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InfeasibleError(
+                f"no Ray cluster at {address or 'this machine'}: {error}; "
+                "check placement.ray_address, or leave it out to start Ray here"
+            ) from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's own would end the process at once
+    return cluster_size()
+
+
+def cluster_size() -> Cluster:
+    """CPUs, GPUs and nodes of the cluster that this process has joined."""
+    ray = import_ray()
+    found = ray.cluster_resources()
+    nodes = sum(1 for node in ray.nodes() if node["Alive"])
+    return Cluster(found.get("CPU", 0.0), found.get("GPU", 0.0), nodes)
+
+
+def check_feasible(placement: Placement, cluster: Cluster) -> None:
+    """Refuse at once what the cluster can never give, instead of waiting for it.
+
+    Raises:
+        InfeasibleError: Says what is needed and what is there.
+    """
+    faults = []
+    least = placement.least_train_workers or placement.train_workers
+    needed = least * placement.cpus_per_worker
+    if needed > cluster.cpus:
+        faults.append(
+            f"{least} training workers with {placement.cpus_per_worker:g} CPUs each need "
+            f"{needed:g} CPUs, the cluster has {cluster.cpus:g}"
+        )
+    if placement.cpus_per_worker > cluster.cpus:
+        faults.append(
+            f"a labelling actor needs {placement.cpus_per_worker:g} CPUs, "
+            f"the cluster has {cluster.cpus:g}"
+        )
+    if placement.use_gpu and not cluster.gpus:
+        faults.append("placement.use_gpu is true, but the cluster has no GPU")
+    if placement.use_gpu and least > cluster.gpus:
+        faults.append(
+            f"{least} training workers need a GPU each, the cluster has {cluster.gpus:g}"
+        )
+    if faults:
+        raise InfeasibleError("; ".join(faults))
+
+
+def log_folder() -> str:
+    """Where Ray writes the logs of its processes, for error messages."""
+    ray = import_ray()
+    try:
+        node = ray._private.worker.global_worker.node
+        return f"{node.get_session_dir_path()}/logs"
+    except AttributeError:
+        return "the session's logs folder on the head node"
+
+
+def disconnect() -> None:
+    """Leave the cluster; stop it if this process started it."""
+    ray = import_ray()
+    if ray.is_initialized():
+        ray.shutdown()

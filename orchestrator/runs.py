@@ -1,0 +1,137 @@
+"""Run records: small files that point at addresses. The folder of a run holds nothing else of it."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from orchestrator.address import digest
+from orchestrator.config import RunConfig
+from orchestrator.data.dataset import Dataset
+from orchestrator.errors import ConfigError, StoreError
+from orchestrator.store.files import Files
+from orchestrator.tracking.secrets import redact
+from trainables.spec import Spec
+
+RECORD = "run.json"
+
+
+class StepRef(Spec):
+    """A step of a round, by address."""
+
+    kind: str
+    """Kind of the step."""
+    address: str
+    """Address in the store."""
+    from_store: bool
+    """Whether it was found rather than computed."""
+    seconds: float
+    """Wall time that this process spent on it, in seconds."""
+
+
+class RoundRecord(Spec):
+    """One round of a run."""
+
+    round: int
+    """Number of the round, from 0."""
+    kept: bool
+    """Whether the round was kept; False if it was rolled back."""
+    reason: str
+    """Why it was kept or rolled back."""
+    steps: dict[str, StepRef]
+    """Steps by name, in the order in which they were done."""
+    accepted: int | None = None
+    """Rows of the selection that ended the round; None if nothing was selected in it."""
+    class_rows: tuple[int, ...] = ()
+    """Accepted rows by pseudo-class."""
+    precision: float | None = None
+    """Share of accepted rows whose hidden label agrees; None where none is known."""
+    starved_classes: tuple[int, ...] = ()
+    """Classes that the teacher predicts and the selection leaves without a row."""
+    validation: dict[str, float]
+    """Scores on the validation rows."""
+    test: dict[str, float]
+    """Scores on the test rows; no decision reads them."""
+    seconds: float
+    """Wall time of the round in this process, in seconds."""
+
+
+class RunRecord(Spec):
+    """A run: its configuration, its rounds, what it delivers."""
+
+    run: str
+    """Identity of the run."""
+    status: Literal["running", "finished", "interrupted", "failed"]
+    """Where it stands."""
+    config: RunConfig
+    """The resolved configuration."""
+    data: str
+    """Digest of the data set's tables."""
+    classes: tuple[str, ...]
+    """Class names."""
+    rounds: tuple[RoundRecord, ...] = ()
+    """Rounds played so far."""
+    best_round: int | None = None
+    """The round that the run delivers."""
+    stopped: str | None = None
+    """Why no further round was played."""
+    seconds: float = 0.0
+    """Wall time of the last attempt, in seconds."""
+
+    def answer(self) -> dict[str, Any]:
+        """The run for machines: what `--json` prints."""
+        whole = self.model_dump(mode="json", exclude={"config", "data"})
+        return whole | {"name": self.config.name, "method": self.config.method}
+
+
+def run_id(config: RunConfig, data: Dataset) -> str:
+    """The run's identity: its name and a hash of its recipe and data."""
+    manifest = data.manifest
+    tables = [manifest.labelled, manifest.pool, manifest.validation, manifest.test]
+    whole = {"recipe": config.recipe.plain(), "data": [t.digest for t in tables]}
+    return f"{config.name}-{digest(whole)[:8]}"
+
+
+def data_digest(data: Dataset) -> str:
+    """One digest of all tables that a run reads."""
+    manifest = data.manifest
+    names = ("labelled", "pool", "hidden", "validation", "test")
+    return digest([getattr(manifest, name).digest for name in names])
+
+
+def save_run(folder: Path, record: RunRecord) -> None:
+    """Write a run's record whole; credentials in URIs are hidden."""
+    content = json.dumps(redact(record.model_dump(mode="json")), indent=1) + "\n"
+    Files(folder).write(RECORD, content.encode())
+
+
+def load_run(folder: Path) -> RunRecord:
+    """A run's record.
+
+    Raises:
+        StoreError: There is none or it can't be read.
+    """
+    try:
+        return RunRecord.model_validate_json((folder / RECORD).read_bytes())
+    except OSError as error:
+        raise StoreError(f"{folder} holds no run: {error.strerror}") from error
+    except ValidationError as error:
+        raise StoreError(f"{folder}/{RECORD} can't be read: {error}") from error
+
+
+def find_run(runs: Path, name: str) -> Path:
+    """The folder of a run by its identity, the beginning of it, or a path.
+
+    Raises:
+        ConfigError: There is none, or several begin so.
+    """
+    if (Path(name) / RECORD).is_file():
+        return Path(name)
+    known = sorted(p.parent for p in runs.glob(f"*/{RECORD}"))
+    found = [p for p in known if p.name == name] or [p for p in known if p.name.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    shown = ", ".join(p.name for p in (found or known)) or "none"
+    what = f"several runs begin with {name!r}" if found else f"no run {name!r} in {runs}"
+    raise ConfigError(f"{what}: {shown}")

@@ -1,0 +1,237 @@
+"""The steps of a run: for each, its identity (what is hashed) and its job (what is done).
+
+An identity holds exactly what its kind of step reads: settings resolved to plain numbers for the
+round, addresses of inputs, the seed. Names, placement and tracking never enter.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from orchestrator.config import RunConfig
+from orchestrator.data.dataset import Dataset
+from orchestrator.errors import ConfigError
+from orchestrator.jobs.job import (
+    AuditJob,
+    CrossLabelJob,
+    Fold,
+    ImageForm,
+    Job,
+    LabelJob,
+    ScoreJob,
+    SelectJob,
+    TrainJob,
+)
+from orchestrator.store.store import Identity
+from trainables.objective import STRONG, SelectedTerm
+from trainables.randomness import derive
+from trainables.schedules import at_round
+from trainables.student import StepCount, TrainingSpec
+
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+CODE: Mapping[str, int] = {
+    "train": 1,
+    "label": 1,
+    "cross_label": 1,
+    "select": 1,
+    "score": 1,
+    "audit": 1,
+}
+"""Versions of the code behind each kind; raise one when the same inputs give another result."""
+
+
+@dataclass(frozen=True)
+class Step(Generic[AnyJob]):
+    """One step: who it is and what to do."""
+
+    identity: Identity
+    job: AnyJob
+
+    @property
+    def kind(self) -> str:
+        return self.identity.kind
+
+    @property
+    def address(self) -> str:
+        return self.job.address
+
+
+class Steps:
+    """Builds the steps of one run."""
+
+    def __init__(self, config: RunConfig, data: Dataset) -> None:
+        """Prepare to build steps.
+
+        Raises:
+            ConfigError: The recipe does not fit the data set.
+        """
+        self._recipe, self._placement, self._data = config.recipe, config.placement, data
+        self._form = image_form(config, data)
+        self._store = config.store
+        self._manifest = data.manifest
+        self._num_rounds = config.recipe.policy.num_rounds
+
+    def train(
+        self,
+        round_: int,
+        *,
+        selection: str | None,
+        num_selected: int,
+        start: str | None,
+        fold: Fold | None = None,
+    ) -> Step[TrainJob]:
+        """Training of round ``round_`` on a selection of ``num_selected`` rows (None, 0: none)."""
+        training = resolve_training(
+            self._recipe.training, round_, self._num_rounds, has_selection=selection is not None
+        )
+        inputs = {"labelled": self._manifest.labelled.digest}
+        if selection is not None:
+            inputs["selection"] = selection
+        if training.batch.pool:
+            inputs["pool"] = self._manifest.pool.digest
+        if start is not None:
+            inputs["start"] = start
+        reads: dict[str, Any] = {
+            "student": self._recipe.student.plain(),
+            "training": training.plain(),
+        }
+        if fold is not None:
+            reads["fold"] = fold.plain()
+        seed = derive(self._recipe.seed, "train", round_)
+        identity = self._identity("train", reads, inputs, seed)
+        job = TrainJob(
+            **self._job(identity),
+            student=self._recipe.student,
+            training=training,
+            num_steps=training.steps.resolve(num_selected, training.batch.selected),
+            seed=seed,
+            selection=selection,
+            start=start,
+            fold=fold,
+            rows_per_pass=self._placement.rows_per_pass,
+            checkpoint_every_s=self._placement.checkpoint_every_s,
+        )
+        return Step(identity, job)
+
+    def label(self, train: str) -> Step[LabelJob]:
+        """Labelling of the pool by the teacher of a training step."""
+        labelling = self._recipe.labelling.model_copy(update={"out_of_fold": 0})
+        inputs = {"train": train, "pool": self._manifest.pool.digest}
+        identity = self._identity("label", {"labelling": labelling.plain()}, inputs)
+        rows = self._placement.label_rows_per_pass
+        job = LabelJob(
+            **self._job(identity), train=train, labelling=labelling, rows_per_pass=rows
+        )
+        return Step(identity, job)
+
+    def cross_label(self, folds: tuple[str, ...]) -> Step[CrossLabelJob]:
+        """Out-of-fold predictions of the labelled rows by fold students."""
+        labelling = self._recipe.labelling
+        inputs = {f"fold-{i}": address for i, address in enumerate(folds)}
+        inputs["labelled"] = self._manifest.labelled.digest
+        identity = self._identity("cross_label", {"labelling": labelling.plain()}, inputs)
+        job = CrossLabelJob(**self._job(identity), folds=folds, labelling=labelling, seed=0)
+        return Step(identity, job)
+
+    def select(
+        self, round_: int, *, predictions: str, out_of_fold: str | None, previous: str | None
+    ) -> Step[SelectJob]:
+        """The selection that ends round ``round_``; the next round trains on it.
+
+        Schedules take their value at ``round_`` and reach their end at the last selection that a
+        round trains on.
+        """
+        selector = at_round(self._recipe.selector, round_, self._num_rounds - 1)
+        inputs = {"predictions": predictions, "labelled": self._manifest.labelled.digest}
+        if out_of_fold is not None:
+            inputs["out_of_fold"] = out_of_fold
+        if previous is not None:
+            inputs["previous"] = previous
+        reads = {"selector": selector.plain(), "targets": self._recipe.targets.plain()}
+        seed = derive(self._recipe.seed, "select")
+        identity = self._identity("select", reads, inputs, seed)
+        job = SelectJob(
+            **self._job(identity),
+            predictions=predictions,
+            out_of_fold=out_of_fold,
+            previous=previous,
+            selector=selector,
+            targets=self._recipe.targets,
+            seed=seed,
+        )
+        return Step(identity, job)
+
+    def score(self, train: str) -> Step[ScoreJob]:
+        """Scores of a training step's teacher on validation and test."""
+        inputs = {
+            "train": train,
+            "validation": self._manifest.validation.digest,
+            "test": self._manifest.test.digest,
+        }
+        identity = self._identity("score", {}, inputs)
+        return Step(identity, ScoreJob(**self._job(identity), train=train))
+
+    def audit(self, selection: str) -> Step[AuditJob]:
+        """Precision of a selection against hidden labels."""
+        inputs = {"selection": selection, "hidden": self._manifest.hidden.digest}
+        identity = self._identity("audit", {}, inputs)
+        return Step(identity, AuditJob(**self._job(identity), selection=selection))
+
+    def _identity(
+        self, kind: str, reads: Mapping[str, Any], inputs: Mapping[str, str], seed: int = 0
+    ) -> Identity:
+        whole = {**reads, "form": self._form.plain(), "num_classes": self._data.num_classes}
+        return Identity(kind, CODE[kind], whole, inputs, seed)
+
+    def _job(self, identity: Identity) -> dict[str, Any]:
+        return {
+            "store": self._store,
+            "data": self._data.root,
+            "address": identity.address,
+            "num_classes": self._data.num_classes,
+            "form": self._form,
+        }
+
+
+def image_form(config: RunConfig, data: Dataset) -> ImageForm:
+    """Size and channels of the images, from the recipe or else from the data set.
+
+    Raises:
+        ConfigError: The data set's images differ in size and the recipe names none.
+    """
+    wanted, manifest = config.recipe.images, data.manifest
+    if (size := wanted.size or manifest.size) is None:
+        raise ConfigError(
+            "recipe.images.size is needed: the images of this data set differ in size"
+        )
+    channels = wanted.channels or (1 if manifest.channels == 1 else 3)
+    return ImageForm(size=size, channels=channels)
+
+
+def resolve_training(
+    training: TrainingSpec, round_: int, num_rounds: int, *, has_selection: bool
+) -> TrainingSpec:
+    """The training settings that this round reads; what it does not read has its default.
+
+    Two recipes that differ only in what a round does not read then share that round's address.
+    """
+    resolved = at_round(training, round_, num_rounds)
+    objective, batch, steps = resolved.objective, resolved.batch, resolved.steps
+    term = objective.consistency
+    if term is not None and round_ < term.first_round:
+        objective = objective.model_copy(update={"consistency": None})
+        batch = batch.model_copy(update={"pool": 0})
+    elif term is not None:
+        acting = term.model_copy(update={"first_round": 0})
+        objective = objective.model_copy(update={"consistency": acting})
+    if has_selection:
+        steps = steps.model_copy(update={"first_round": 1})
+    else:
+        objective = objective.model_copy(update={"selected": SelectedTerm()})
+        batch = batch.model_copy(update={"selected": 0, "max_copies": 1})
+        steps = StepCount(first_round=steps.first_round, most=steps.most)
+    reads_strong = has_selection or batch.pool or objective.labelled.view == "strong"
+    if not reads_strong:
+        objective = objective.model_copy(update={"strong": STRONG})
+    return resolved.model_copy(update={"objective": objective, "batch": batch, "steps": steps})
