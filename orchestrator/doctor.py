@@ -30,8 +30,10 @@ class Finding(Spec):
 
 def examine(store: str, placement: Placement, *, with_ray: bool) -> list[Finding]:
     """Everything that a run needs, looked at."""
-    found = [Finding(name=f"version of {k}", ok=v != "not installed", found=v)
-             for k, v in versions().items()]
+    found = [
+        Finding(name=f"version of {k}", ok=v != "not installed", found=v)
+        for k, v in versions().items()
+    ]
     count = torch.cuda.device_count()
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
     found.append(Finding(name="GPUs here", ok=True, found=names or "none; the CPU is used"))
@@ -109,8 +111,12 @@ def _store_from_nodes(root: str) -> Finding:
     finally:
         opened.files.delete(name)
     bad = {node: why for node, why in answers.items() if why}
-    found = f"{len(answers)} nodes read and write it" if not bad else (
-        f"not seen from {', '.join(f'{n} ({w})' for n, w in bad.items())}; "
-        "put the store on storage that all nodes share"
+    found = (
+        f"{len(answers)} nodes read and write it"
+        if not bad
+        else (
+            f"not seen from {', '.join(f'{n} ({w})' for n, w in bad.items())}; "
+            "put the store on storage that all nodes share"
+        )
     )
     return Finding(name="store from every node", ok=not bad, found=found)

@@ -1,5 +1,7 @@
 """The plan of a run: its steps, which of them the store has, and how much the rest would take."""
 
+from typing import Any
+
 from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
 from orchestrator.jobs.job import Fold
@@ -73,8 +75,11 @@ class _Planner:
             label = self._steps.label(trained[teacher_in_force(played)])
             self._add(round_, "label", label, f"label {pool:,} rows", rows=pool)
             if folds and played[-1].kept:
-                addresses = tuple(line.address for line in self._lines if line.round == round_
-                                  and line.step.startswith("train-fold-"))
+                addresses = tuple(
+                    line.address
+                    for line in self._lines
+                    if line.round == round_ and line.step.startswith("train-fold-")
+                )
                 cross = self._steps.cross_label(addresses)
                 self._add(round_, "cross_label", cross, "label labelled rows out of fold")
                 crossed = cross.address
@@ -90,7 +95,7 @@ class _Planner:
         return self._lines
 
     def _add(
-        self, round_: int, name: str, step: Step, work: str, most_steps: int = 0, rows: int = 0
+        self, round_: int, name: str, step: Step[Any], work: str, most_steps: int = 0, rows: int = 0
     ) -> None:
         self._lines.append(
             PlannedStep(

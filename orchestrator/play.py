@@ -1,6 +1,6 @@
 """Play a run: round after round of addressed steps, each found in the store or computed once.
 
-    round r:  train -> score -> (roll back?) -> label -> select      the next round trains on it
+round r:  train -> score -> (roll back?) -> label -> select      the next round trains on it
 """
 
 import time

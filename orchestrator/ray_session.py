@@ -8,17 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.config import Placement
+from orchestrator.environment import prepare_environment
 from orchestrator.errors import InfeasibleError
-
-ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # with Ray's 2 s a fit waits 15 to 20 s in all
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # Ray's 15 starves its workers on a shared machine
-}
-"""Set before Ray is imported, unless the user has set them."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +19,6 @@ class Cluster:
     cpus: float
     gpus: float
     nodes: int
-
-
-def prepare_environment() -> None:
-    """Set Ray's environment; has an effect only before the first import of Ray."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
 
 
 def import_ray() -> Any:
@@ -103,9 +88,7 @@ def check_feasible(placement: Placement, cluster: Cluster) -> None:
     if placement.use_gpu and not cluster.gpus:
         faults.append("placement.use_gpu is true, but the cluster has no GPU")
     if placement.use_gpu and least > cluster.gpus:
-        faults.append(
-            f"{least} training workers need a GPU each, the cluster has {cluster.gpus:g}"
-        )
+        faults.append(f"{least} training workers need a GPU each, the cluster has {cluster.gpus:g}")
     if faults:
         raise InfeasibleError("; ".join(faults))
 

@@ -1,4 +1,4 @@
-"""Run records: small files that point at addresses. The folder of a run holds nothing else of it."""
+"""Run records: small files that point at addresses."""
 
 import json
 from pathlib import Path

@@ -91,9 +91,7 @@ def play_run(config: RunConfig, console: Console, stop: StopRequest) -> tuple[Ru
     lease = Lease(Files(folder), "lease.json", what=f"run {run}", told=console.say)
     with lease:
         store.check_writable()
-        (folder / "config.yaml").write_text(
-            yaml.safe_dump(redact(config.plain()), sort_keys=False)
-        )
+        (folder / "config.yaml").write_text(yaml.safe_dump(redact(config.plain()), sort_keys=False))
         record = RunRecord(
             run=run,
             status="running",
@@ -116,9 +114,7 @@ def _play(
     engine = make_engine(config.placement)
     projections: list[Projection] = [console, CsvProjection(folder)]
     if config.tracking.wandb != "disabled":
-        projections.append(
-            WandbProjection(record.run, config, folder, config.tracking.wandb)
-        )
+        projections.append(WandbProjection(record.run, config, folder, config.tracking.wandb))
     tracker = Tracker(folder, projections)
     watch = RunWatch(console, tracker, stop)
     tracker.add(watch)

@@ -23,7 +23,8 @@ from orchestrator.jobs.job import (
     TrainJob,
 )
 from orchestrator.store.store import Identity
-from trainables.objective import STRONG, SelectedTerm
+from trainables.augment import STRONG
+from trainables.objective import SelectedTerm
 from trainables.randomness import derive
 from trainables.schedules import at_round
 from trainables.student import StepCount, TrainingSpec
@@ -120,9 +121,7 @@ class Steps:
         inputs = {"train": train, "pool": self._manifest.pool.digest}
         identity = self._identity("label", {"labelling": labelling.plain()}, inputs)
         rows = self._placement.label_rows_per_pass
-        job = LabelJob(
-            **self._job(identity), train=train, labelling=labelling, rows_per_pass=rows
-        )
+        job = LabelJob(**self._job(identity), train=train, labelling=labelling, rows_per_pass=rows)
         return Step(identity, job)
 
     def cross_label(self, folds: tuple[str, ...]) -> Step[CrossLabelJob]:

@@ -7,7 +7,6 @@ an image gets the same view whatever the number of workers that share the batch.
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import kornia.augmentation as K
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -71,12 +70,14 @@ class View:
 
 
 def _stages(spec: ViewSpec) -> list[Any]:
+    from kornia import augmentation  # here: a second that processes which only label never need
+
     stages: list[Any] = []
     if spec.flip:
-        stages.append(K.RandomHorizontalFlip(p=spec.flip))
+        stages.append(augmentation.RandomHorizontalFlip(p=spec.flip))
     if spec.translate or spec.rotate or spec.scale or spec.shear:
         stages.append(
-            K.RandomAffine(
+            augmentation.RandomAffine(
                 degrees=spec.rotate,
                 translate=(spec.translate, spec.translate),
                 scale=(1 - spec.scale, 1 + spec.scale) if spec.scale else None,
@@ -87,11 +88,15 @@ def _stages(spec: ViewSpec) -> list[Any]:
         )
     if spec.brightness:
         low, high = 1 - spec.brightness, 1 + spec.brightness
-        stages.append(K.RandomBrightness(brightness=(low, high), p=1.0))
+        stages.append(augmentation.RandomBrightness(brightness=(low, high), p=1.0))
     if spec.contrast:
-        stages.append(K.RandomContrast(contrast=(1 - spec.contrast, 1 + spec.contrast), p=1.0))
+        stages.append(
+            augmentation.RandomContrast(contrast=(1 - spec.contrast, 1 + spec.contrast), p=1.0)
+        )
     if spec.erase:
-        stages.append(K.RandomErasing(scale=(0.02, spec.erase_share), value=0.5, p=spec.erase))
+        stages.append(
+            augmentation.RandomErasing(scale=(0.02, spec.erase_share), value=0.5, p=spec.erase)
+        )
     return stages
 
 

@@ -11,7 +11,7 @@ from trainables.student import TrainState
 
 def weights_to_bytes(model: nn.Module) -> bytes:
     """The model's parameters and buffers; the same weights give the same bytes."""
-    return save({name: value.detach().cpu().contiguous() for name, value in _state(model).items()})
+    return bytes(save({k: v.detach().cpu().contiguous() for k, v in _state(model).items()}))
 
 
 def weights_from_bytes(content: bytes, model: nn.Module) -> None:
@@ -38,7 +38,7 @@ def state_to_bytes(state: TrainState) -> bytes:
                 numbers[f"{at}.{name}"] = float(value)
     meta = {"step": str(state.step), "numbers": json.dumps(numbers)}
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    return save(plain, metadata=meta)
+    return bytes(save(plain, metadata=meta))
 
 
 def state_from_bytes(content: bytes, state: TrainState) -> None:
@@ -75,5 +75,3 @@ def _metadata(content: bytes) -> dict[str, str]:
     length = int.from_bytes(content[:8], "little")
     found: dict[str, str] = json.loads(content[8 : 8 + length])["__metadata__"]
     return found
-
-

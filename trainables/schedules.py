@@ -111,9 +111,7 @@ class Bounds:
     ) -> CoreSchema:
         del source, handler
         number = core_schema.float_schema(ge=self.low, le=self.high, allow_inf_nan=False)
-        moving = core_schema.no_info_after_validator_function(
-            self._check, _schedule_schema()
-        )
+        moving = core_schema.no_info_after_validator_function(self._check, _schedule_schema())
         return core_schema.tagged_union_schema(
             choices={"number": number, "schedule": moving},
             discriminator=lambda v: "schedule" if isinstance(v, dict | _Moving) else "number",

@@ -95,8 +95,9 @@ def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
     if ordered.schema.equals(schema, check_metadata=True):
         return ordered
     columns = [
-        pa.chunked_array([_cast(chunk, field.type) for chunk in ordered[field.name].chunks],
-                         type=field.type)
+        pa.chunked_array(
+            [_cast(chunk, field.type) for chunk in ordered[field.name].chunks], type=field.type
+        )
         for field in schema
     ]
     return pa.table(columns, schema=schema)

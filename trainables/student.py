@@ -107,7 +107,7 @@ Listener = Callable[[Progress, TrainState], None]
 
 def start(spec: TrainingSpec, model: nn.Module, num_classes: int, worker: Worker) -> TrainState:
     """The state before the first step, on the worker's device."""
-    model = model.to(worker.device, memory_format=torch.channels_last)
+    model = model.to(worker.device).to(memory_format=torch.channels_last)
     teacher = teachers.start_teacher(spec.teacher, model)
     marginal = torch.full((num_classes,), 1 / num_classes, device=worker.device)
     return TrainState(model, teacher, spec.optimiser.build(model), marginal)
@@ -173,7 +173,7 @@ def _train_step(
         with _maybe_no_sync(wrapped, synchronise=last), _autocast(spec, worker):
             logits = wrapped(images[cut].contiguous(memory_format=torch.channels_last))
             loss = cross_entropy(logits, mass[cut]) * worker.world
-            loss.backward()
+            torch.autograd.backward(loss)
         with torch.no_grad():
             rows = -(mass[cut] * torch.log_softmax(logits.float(), 1)).sum(1)
             losses.index_add_(0, owners[cut].cpu(), rows.cpu())
@@ -245,8 +245,8 @@ class _Loader:
             return images, mass, torch.from_numpy((mine >= plan.labelled).astype(np.int64))
         stream = numpy_stream(self._seed, "mixup", step)
         partner = stream.permutation(total)[mine]
-        share = stream.beta(alpha, alpha, size=total)
-        share = torch.from_numpy(np.maximum(share, 1 - share)[mine]).float()
+        drawn = stream.beta(alpha, alpha, size=total)
+        share = torch.from_numpy(np.maximum(drawn, 1 - drawn)[mine]).float()
         needed, where = np.unique(np.concatenate([mine, partner]), return_inverse=True)
         images, mass = self._rows(needed, step, num_steps)
         own, other = torch.from_numpy(where[: len(mine)]), torch.from_numpy(where[len(mine) :])
@@ -307,7 +307,7 @@ def _wrap(model: nn.Module, worker: Worker) -> nn.Module:
     if worker.world == 1:
         return model
     if worker.device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     ids = [worker.device.index] if worker.device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 

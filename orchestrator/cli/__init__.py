@@ -1,5 +1,11 @@
 """The command line: `selftrain`."""
 
-from orchestrator.cli.main import main
+from orchestrator.environment import prepare_environment
 
-__all__ = ["main"]
+
+def main() -> None:
+    """Run the command line, with the environment set before torch and Ray are loaded."""
+    prepare_environment()
+    from orchestrator.cli.main import main as run
+
+    run()

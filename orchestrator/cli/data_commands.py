@@ -8,8 +8,8 @@ import typer
 
 from orchestrator.cli.options import AsJson
 from orchestrator.console import Console
-from orchestrator.data.dataset import Manifest
-from orchestrator.data.prepare import PrepareSpec, already_prepared
+from orchestrator.data.dataset import Manifest, PrepareSpec
+from orchestrator.data.prepare import already_prepared
 from orchestrator.data.prepare import prepare as write_dataset
 from orchestrator.data.sources import KINDS
 

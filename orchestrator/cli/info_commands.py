@@ -32,8 +32,9 @@ def methods(
         return
     found = {each: load_method(each) for each in method_names()}
     if as_json:
-        typer.echo(json.dumps({n: {"summary": m.summary, "source": m.source}
-                               for n, m in found.items()}))
+        typer.echo(
+            json.dumps({n: {"summary": m.summary, "source": m.source} for n, m in found.items()})
+        )
         return
     width = max(map(len, found))
     for each, method in found.items():

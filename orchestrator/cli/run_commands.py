@@ -98,9 +98,7 @@ def explain(
 def _identity(store: Store, text: str) -> dict[str, Any]:
     kind, _, begin = text.rpartition("/")
     found = [
-        (k, a)
-        for k, a, done in store.steps()
-        if done and a.startswith(begin) and k == (kind or k)
+        (k, a) for k, a, done in store.steps() if done and a.startswith(begin) and k == (kind or k)
     ]
     if len(found) != 1:
         shown = ", ".join(f"{k}/{a}" for k, a in found) or "none"

@@ -123,7 +123,9 @@ class Dataset:
         try:
             content = self.files.read(entry.name)
         except FileNotFoundError as error:
-            raise DataError(f"{self.root}/{entry.name} is missing: prepare the data again") from error
+            raise DataError(
+                f"{self.root}/{entry.name} is missing: prepare the data again"
+            ) from error
         if entry_of(entry.name, content, entry.rows) != entry:
             raise DataError(f"{self.root}/{entry.name} was changed since it was prepared")
         return pq.read_table(pa.BufferReader(content), columns=columns)

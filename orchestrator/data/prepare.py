@@ -67,7 +67,19 @@ def prepare(
     _complain(source_text, checked, splits, spec)
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
-        manifest = _write(aside, source, source_text, checked, classes, splits, duplicates, spec)
+        tables = _write_tables(aside, splits, checked, spec)
+        manifest = Manifest(
+            name=source.name,
+            source=source_text,
+            classes=classes,
+            channels=max(shape[0] for shape in checked.shapes),
+            size=_common_size(checked.shapes),
+            prepared=spec,
+            duplicates=tuple(duplicates[:SHOWN]),
+            num_duplicates=len(duplicates),
+            **tables,
+        )
+        (aside / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
         _replace(out, aside)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -121,9 +133,7 @@ def _check(source: Source, told: Callable[[int], None]) -> tuple[_Checked, tuple
     return checked, classes
 
 
-def _split(
-    rows: list[_Row], classes: tuple[str, ...], spec: PrepareSpec
-) -> dict[str, list[_Row]]:
+def _split(rows: list[_Row], classes: tuple[str, ...], spec: PrepareSpec) -> dict[str, list[_Row]]:
     """Rows by split: the source's own parts first, then a seeded stratified draw by id."""
     splits: dict[str, list[_Row]] = {name: [] for name in SPLITS}
     by_class: dict[int, list[_Row]] = defaultdict(list)
@@ -162,7 +172,7 @@ def _quota(counts: np.ndarray, total: int) -> np.ndarray:
     quota = np.floor(exact).astype(np.int64)
     order = np.argsort(-(exact - quota), kind="stable")
     quota[order[: total - int(quota.sum())]] += 1
-    return quota
+    return np.asarray(quota)
 
 
 def _shuffled(rows: list[_Row], seed: int) -> list[_Row]:
@@ -226,17 +236,10 @@ def _complain(
         raise DataError("; ".join(empty))
 
 
-def _write(
-    root: Path,
-    source: Source,
-    source_text: str,
-    checked: _Checked,
-    classes: tuple[str, ...],
-    splits: dict[str, list[_Row]],
-    duplicates: list[str],
-    spec: PrepareSpec,
-) -> Manifest:
-    """All tables and, last, the manifest."""
+def _write_tables(
+    root: Path, splits: dict[str, list[_Row]], checked: _Checked, spec: PrepareSpec
+) -> dict[str, Split]:
+    """All tables of the data set, by the name that the manifest gives them."""
     tables: dict[str, Split] = {}
     for name in ("labelled", "validation", "test"):
         tables[name] = Split(files=(_labelled_file(root, f"{name}.parquet", splits[name]),))
@@ -253,20 +256,8 @@ def _write(
         columns = [pa.array(c, pa.string()) for c in zip(*sorted(checked.refused), strict=True)]
         table = pa.table(columns, schema=schemas.REFUSED)
         tables["refused"] = Split(files=(_file(root, "refused.parquet", table),))
-    manifest = Manifest(
-        name=source.name,
-        source=source_text,
-        classes=classes,
-        channels=max(shape[0] for shape in checked.shapes),
-        size=_common_size(checked.shapes),
-        prepared=spec,
-        pool=Split(files=tuple(pool_files)),
-        duplicates=tuple(duplicates[:SHOWN]),
-        num_duplicates=len(duplicates),
-        **tables,
-    )
-    (root / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
-    return manifest
+    tables["pool"] = Split(files=tuple(pool_files))
+    return tables
 
 
 def _common_size(shapes: Iterable[tuple[int, ...]]) -> int | None:
@@ -289,8 +280,9 @@ def _pool_file(root: Path, name: str, rows: list[_Row]) -> FileEntry:
 
 def _hidden_table(known: list[tuple[str, int]]) -> pa.Table:
     ids, labels = ([k[i] for k in known] for i in (0, 1))
-    return pa.table([pa.array(ids, pa.string()), pa.array(labels, pa.int32())],
-                    schema=schemas.HIDDEN)
+    return pa.table(
+        [pa.array(ids, pa.string()), pa.array(labels, pa.int32())], schema=schemas.HIDDEN
+    )
 
 
 def _id_and_image(rows: list[_Row]) -> list[pa.Array]:

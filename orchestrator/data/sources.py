@@ -128,7 +128,7 @@ def _torchvision(name: str, root: Path) -> Source:
 
 
 def _folder(root: Path) -> Source:
-    """Class folders below the root or below ``train/``; ``test/``, ``validation/``, ``unlabelled/``.
+    """Class folders below the root or ``train/``; and ``test/``, ``validation/``, ``unlabelled/``.
 
     Every file counts: one that is no image ends in the table of refused rows.
     """
@@ -136,32 +136,33 @@ def _folder(root: Path) -> Source:
         raise DataError(f"folder:{root} is no folder")
     train = root / "train" if (root / "train").is_dir() else root
     apart = {"unlabelled", "test", "validation", "train"}
-    classes = sorted(p.name for p in train.iterdir() if p.is_dir() and p.name not in apart)
+    classes = tuple(name for name in _folders(train) if name not in apart)
     if not classes:
         raise DataError(f"folder:{root} holds no class folders")
 
-    def below(folder: Path, label: str | None, part: Part) -> Iterator[RawExample]:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            if path.name.startswith("."):
-                continue
-            name = path.relative_to(root).as_posix()
-            yield RawExample(name, name, path.read_bytes(), label, part)
-
     def examples() -> Iterator[RawExample]:
         for name in classes:
-            yield from below(train / name, name, "train")
-        splits: tuple[tuple[Part, Path], ...] = (
-            ("validation", root / "validation"),
-            ("test", root / "test"),
-        )
-        for part, folder in splits:
-            if folder.is_dir():
-                for each in sorted(p for p in folder.iterdir() if p.is_dir()):
-                    yield from below(each, each.name, part)
-        if (root / "unlabelled").is_dir():
-            yield from below(root / "unlabelled", None, "unlabelled")
+            yield from _files(root, train / name, name, "train")
+        splits: tuple[Part, ...] = ("validation", "test")
+        for part in splits:
+            for name in _folders(root / part):
+                yield from _files(root, root / part / name, name, part)
+        yield from _files(root, root / "unlabelled", None, "unlabelled")
 
-    return Source(root.name, examples(), tuple(classes))
+    return Source(root.name, examples(), classes)
+
+
+def _folders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; none if it does not exist."""
+    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
+
+def _files(root: Path, folder: Path, label: str | None, part: Part) -> Iterator[RawExample]:
+    """Every file below a folder that is not hidden, named by its path below the root."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            name = path.relative_to(root).as_posix()
+            yield RawExample(name, name, path.read_bytes(), label, part)
 
 
 def _parquet(path: Path) -> Source:
@@ -190,7 +191,9 @@ def _parquet(path: Path) -> Source:
     return Source(path.stem, examples())
 
 
-def _parquet_row(row: dict[str, Any], origin: str, fallback: Part, seen: Counter[str]) -> RawExample:
+def _parquet_row(
+    row: dict[str, Any], origin: str, fallback: Part, seen: Counter[str]
+) -> RawExample:
     image = row["image"]
     content = (image.get("bytes") if isinstance(image, dict) else image) or b""
     label = row.get("label")
@@ -200,8 +203,14 @@ def _parquet_row(row: dict[str, Any], origin: str, fallback: Part, seen: Counter
         seen[digest] += 1
         name = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
     split = row.get("split")
-    parts: dict[str, Part] = {"train": "train", "validation": "validation", "val": "validation",
-                              "valid": "validation", "test": "test", "unlabelled": "unlabelled"}
+    parts: dict[str, Part] = {
+        "train": "train",
+        "validation": "validation",
+        "val": "validation",
+        "valid": "validation",
+        "test": "test",
+        "unlabelled": "unlabelled",
+    }
     if split is not None and split not in parts:
         raise DataError(f"{origin}: split {split!r} must be one of {', '.join(parts)}")
     part = parts[split] if split is not None else fallback
@@ -252,4 +261,3 @@ def labels_in_order(labels: Iterable[str]) -> tuple[str, ...]:
     if all(name.lstrip("-").isdigit() for name in found):
         return tuple(sorted(found, key=int))
     return tuple(sorted(found))
-

@@ -24,9 +24,7 @@ class Engine(Protocol):
             LostWorkError: Workers died more often than the placement allows.
         """
 
-    def label(
-        self, job: LabelJob, fragments: Sequence[int], watch: Watch
-    ) -> Iterator[ShardReport]:
+    def label(self, job: LabelJob, fragments: Sequence[int], watch: Watch) -> Iterator[ShardReport]:
         """Label fragments of the pool, each exactly once; reports come in any order."""
 
     def over(

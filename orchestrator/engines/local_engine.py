@@ -36,9 +36,7 @@ class LocalEngine:
             raise AssertionError("the only worker is the first one")
         return outcome
 
-    def label(
-        self, job: LabelJob, fragments: Sequence[int], watch: Watch
-    ) -> Iterator[ShardReport]:
+    def label(self, job: LabelJob, fragments: Sequence[int], watch: Watch) -> Iterator[ShardReport]:
         labeller = Labeller(job, self._device)
         for fragment in fragments:
             if watch.stopping():

@@ -44,9 +44,7 @@ class RayEngine:
             return self._train_here(job, watch)
         return self._train_apart(job, watch)
 
-    def label(
-        self, job: LabelJob, fragments: Sequence[int], watch: Watch
-    ) -> Iterator[ShardReport]:
+    def label(self, job: LabelJob, fragments: Sequence[int], watch: Watch) -> Iterator[ShardReport]:
         cluster = self._connected()
         import ray.data
 
@@ -181,9 +179,7 @@ class _LabelActor:
     """One actor of the labelling pool: holds the teacher, labels whole fragments."""
 
     def __init__(self, job: str, use_gpu: bool) -> None:  # noqa: FBT001 - Ray passes by position
-        self._labeller = Labeller(
-            LabelJob.model_validate_json(job), "cuda:0" if use_gpu else "cpu"
-        )
+        self._labeller = Labeller(LabelJob.model_validate_json(job), "cuda:0" if use_gpu else "cpu")
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         return {"report": self._labeller.label(int(row["fragment"])).model_dump_json()}

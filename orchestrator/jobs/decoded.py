@@ -1,4 +1,4 @@
-"""Decoded pool fragments, kept in memory while there is room: a run reads each of them each round."""
+"""Decoded pool fragments, kept while there is room: a run reads each of them every round."""
 
 from collections import OrderedDict
 from dataclasses import dataclass

@@ -43,9 +43,8 @@ class Labeller:
         self._store, self._data = Store(job.store), Dataset(job.data)
         self._folder = self._store.folder("label", job.address)
         self._device = torch.device(device)
-        self._model = load_teacher(self._store, job, job.train).to(
-            self._device, memory_format=torch.channels_last
-        )
+        model = load_teacher(self._store, job, job.train)
+        self._model = model.to(self._device).to(memory_format=torch.channels_last)
 
     def label(self, fragment: int) -> ShardReport:
         """Label one fragment and write its shard, unless an earlier attempt already did."""
@@ -149,7 +148,9 @@ def gather(
     files = [r.file for r in ordered]
     if refused:
         columns = [pa.array(column, pa.string()) for column in zip(*refused, strict=True)]
-        files.append(folder.write_table("refused.parquet", pa.table(columns, schema=schemas.REFUSED)))
+        files.append(
+            folder.write_table("refused.parquet", pa.table(columns, schema=schemas.REFUSED))
+        )
     class_rows = np.sum([r.class_rows for r in ordered], axis=0).tolist()
     counts = {"rows": labelled, "refused": len(refused), "class_rows": class_rows}
     return Outcome(tuple(files), counts)

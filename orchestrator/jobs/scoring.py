@@ -75,7 +75,9 @@ def audit_shards(job: AuditJob, fragments: Sequence[int]) -> list[list[int]]:
     tally = np.zeros((job.num_classes, 2), np.int64)
     for fragment in fragments:
         chosen = store.read_table(record, shard_name(fragment)).select(["example_id", "label"])
-        truth = data.read(data.manifest.hidden.files[fragment]).rename_columns(["example_id", "truth"])
+        truth = data.read(data.manifest.hidden.files[fragment]).rename_columns(
+            ["example_id", "truth"]
+        )
         joined = chosen.cast(pa.schema([("example_id", pa.string()), ("label", pa.int32())])).join(
             truth, "example_id", join_type="inner"
         )

@@ -98,8 +98,11 @@ def gather_selection(job: SelectJob, rule: Rule, shards: Sequence[SelectionShard
     ordered = sorted(shards, key=lambda s: s.fragment)
     class_rows = np.sum([s.class_rows for s in ordered], axis=0).tolist()
     predicted = Store(job.store).record("label", job.predictions).counts["class_rows"]
-    starved = [k for k, (got, seen) in enumerate(zip(class_rows, predicted, strict=True))
-               if seen and not got]
+    starved = [
+        k
+        for k, (got, seen) in enumerate(zip(class_rows, predicted, strict=True))
+        if seen and not got
+    ]
     counts = {"accepted": sum(class_rows), "class_rows": class_rows, "starved_classes": starved}
     return Outcome(tuple(s.file for s in ordered), counts, {"least": list(rule.least)})
 
@@ -131,7 +134,9 @@ def sketch_to_bytes(value: Sketch) -> bytes:
     """A sketch as an Arrow table of (label, key, count)."""
     labels = sorted(value.keys)
     width = {k: len(value.keys[k]) for k in labels}
-    column = np.concatenate([np.full(width[k], k, np.int32) for k in labels] or [np.zeros(0, np.int32)])
+    column = np.concatenate(
+        [np.full(width[k], k, np.int32) for k in labels] or [np.zeros(0, np.int32)]
+    )
     keys = np.concatenate([value.keys[k] for k in labels] or [np.zeros(0, np.uint64)])
     counts = np.concatenate([value.counts[k] for k in labels] or [np.zeros(0, np.int64)])
     table = pa.table({"label": column, "key": keys, "count": counts})

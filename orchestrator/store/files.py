@@ -107,8 +107,7 @@ class Files:
 
     def exists(self, name: str) -> bool:
         """Whether the file exists."""
-        kind: pafs.FileType = self._fs.get_file_info(self.path(name)).type
-        return kind != pafs.FileType.NotFound
+        return bool(self._fs.get_file_info(self.path(name)).type != pafs.FileType.NotFound)
 
     def size(self, name: str) -> int:
         """The file's size in bytes."""

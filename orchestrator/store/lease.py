@@ -107,8 +107,9 @@ class Lease:
         while not self._stop.wait(min(BEAT_S, self._ttl_s / 4)):
             current = self._current()
             if current is not None and _holder(current).get("token") != self._token:
-                log.warning("%s: the lease was taken over by %s", self._what,
-                            _who(_holder(current)))
+                log.warning(
+                    "%s: the lease was taken over by %s", self._what, _who(_holder(current))
+                )
                 return
             self._beats += 1
             self._files.write(self._name, self._content())

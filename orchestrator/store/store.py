@@ -271,9 +271,7 @@ class Store:
 
     def leftovers(self) -> list[str]:
         """Unfinished step folders and work folders that nobody holds a lease on."""
-        busy = {
-            name.removeprefix("leases/").removesuffix(".json") for name in self.files.names("leases")
-        }
+        busy = {Path(name).stem for name in self.files.names("leases")}
         unfinished = [
             f"steps/{kind}/{address}"
             for kind, address, done in self.steps()

@@ -45,8 +45,11 @@ class WandbProjection:
         self._queue.put(None)
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
-            log.warning("W&B did not finish within %g s; 'selftrain track replay' makes its run "
-                        "anew from the event log", CLOSE_S)
+            log.warning(
+                "W&B did not finish within %g s; 'selftrain track replay' makes its run "
+                "anew from the event log",
+                CLOSE_S,
+            )
 
     def _work(self) -> None:
         try:
@@ -74,8 +77,8 @@ def replay(run: str, config: RunConfig, folder: Path, out: Path) -> int:
         last.pop(key, None)
         last[key] = event
     handle = open_run(run, config, out, "offline")
-    for event in last.values():
-        send(handle, event)
+    for kept in last.values():
+        send(handle, kept)
     handle.finish()
     return len(last)
 

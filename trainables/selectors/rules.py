@@ -50,7 +50,8 @@ class Rule:
         keys = row_keys(beliefs, coarse=self.coarse, seed=self.seed)
         cuts = np.array(self.cuts, dtype=np.uint64)[beliefs.labels]
         least = np.array(self.least)[beliefs.labels]
-        return beliefs.usable() & (keys >= cuts) & (beliefs.confidence >= least)
+        accepted = beliefs.usable() & (keys >= cuts) & (beliefs.confidence >= least)
+        return np.asarray(accepted)
 
     def describe(self) -> dict[str, float]:
         """Thresholds in words that a record can hold."""

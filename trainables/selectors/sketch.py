@@ -48,7 +48,9 @@ class Sketch:
 
     def class_rows(self) -> np.ndarray:
         """Rows predicted as each class, int64 [C]."""
-        return np.array([int(self.counts.get(k, np.zeros(1)).sum()) for k in range(self.num_classes)])
+        return np.array(
+            [int(self.counts.get(k, np.zeros(1)).sum()) for k in range(self.num_classes)]
+        )
 
     def class_cut(self, label: int, num_rows: int) -> int:
         """The key from which the ``num_rows`` most confident rows of a class start."""
@@ -67,7 +69,7 @@ class Sketch:
             float(values[np.searchsorted(reach, at, side="right")])
             for at in (int(np.floor(place)), int(np.ceil(place)))
         )
-        return low + (high - low) * (place - np.floor(place))
+        return low + (high - low) * float(place - np.floor(place))
 
 
 def sketch(beliefs: Beliefs, *, pool_rows: int, seed: int) -> Sketch:
