@@ -122,9 +122,10 @@ def _path_in(tree: Any, loc: tuple[int | str, ...], *, missing: bool) -> list[st
     """The path as the user wrote it: pydantic also names the chosen form of a union."""
     path: list[str] = []
     for i, part in enumerate(loc):
-        if (isinstance(tree, dict) and part in tree) or (
-            isinstance(tree, list | tuple) and isinstance(part, int) and part < len(tree)
-        ):
+        inside = isinstance(tree, dict) and part in tree
+        if isinstance(tree, list | tuple):
+            inside = isinstance(part, int) and part < len(tree)
+        if inside:
             tree = tree[part]
         elif not (missing and i == len(loc) - 1):
             continue

@@ -26,9 +26,14 @@ def import_ray() -> Any:
     prepare_environment()
     import ray
 
-    for name in ("ray", "ray.data", "ray.train", "ray.tune", "ray.serve"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    quieten()
     return ray
+
+
+def quieten() -> None:
+    """Silence Ray's loggers; again after each import of its parts, which set their own levels."""
+    for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def connect(placement: Placement) -> Cluster:

@@ -48,6 +48,7 @@ class RayEngine:
         cluster = self._connected()
         import ray.data
 
+        ray_session.quieten()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
@@ -109,6 +110,7 @@ class RayEngine:
         from ray.train import ScalingConfig
         from ray.train.torch import TorchTrainer
 
+        ray_session.quieten()
         done: list[Outcome | BaseException] = []
 
         def loop() -> None:
@@ -139,6 +141,7 @@ class RayEngine:
         )
         from ray.train.torch import TorchTrainer
 
+        ray_session.quieten()
         board = ray.remote(num_cpus=0)(_Board).remote()
         workers, least = self._placement.train_workers, self._placement.least_train_workers
         name = f"{job.address[:12]}-{uuid.uuid4().hex[:6]}"
