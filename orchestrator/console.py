@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.progress import (
@@ -19,11 +20,17 @@ from orchestrator.runs import RoundRecord, RunRecord
 from orchestrator.tracking.tracker import Event
 
 
+PLAIN_WIDTH = 110
+"""Columns of a table that goes to a file or a pipe."""
+
+
 class Console:
     """Shows a run as it goes. It is one of the projections of the event log."""
 
     def __init__(self, *, to_stderr: bool = False, quiet: bool = False) -> None:
         self.rich = RichConsole(stderr=to_stderr, quiet=quiet, highlight=False, soft_wrap=True)
+        if not self.rich.is_terminal:
+            self.rich.width = PLAIN_WIDTH
         self._bar: Progress | None = None
         self._task: Any = None
 
@@ -117,11 +124,11 @@ def _outcome(event: Event) -> str:
 
 def rounds_table(record: RunRecord) -> Table:
     """The rounds of a run as a table."""
-    title = f"run {record.run}: {record.config.method} on {record.config.data}"
-    table = Table(title=title, title_justify="left")
+    title = f"{record.run}: {record.config.method} on {record.config.data}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     names = ("round", "accepted", "a class", "precision", "validation", "test", "seconds", "")
     for name in names:
-        table.add_column(name, justify="left" if not name else "right")
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for each in record.rounds:
         table.add_row(*_row(record, each))
     return table

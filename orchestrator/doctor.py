@@ -83,7 +83,7 @@ def _ray(store: str, placement: Placement) -> list[Finding]:
             _store_from_nodes(store),
         ]
     finally:
-        ray_session.disconnect()
+        ray_session.disconnect(cluster)
 
 
 def _store_from_nodes(root: str) -> Finding:

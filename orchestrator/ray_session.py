@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.config import Placement
@@ -19,6 +19,8 @@ class Cluster:
     cpus: float
     gpus: float
     nodes: int
+    joined_here: bool = False
+    """Whether this call joined or started it, and so should leave it again."""
 
 
 def import_ray() -> Any:
@@ -43,7 +45,8 @@ def connect(placement: Placement) -> Cluster:
         InfeasibleError: The cluster can't be reached.
     """
     ray = import_ray()
-    if not ray.is_initialized():
+    joined_here = not ray.is_initialized()
+    if joined_here:
         address = placement.ray_address or os.environ.get("RAY_ADDRESS")
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address:
@@ -60,7 +63,7 @@ def connect(placement: Placement) -> Cluster:
             ) from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray's own would end the process at once
-    return cluster_size()
+    return replace(cluster_size(), joined_here=joined_here)
 
 
 def cluster_size() -> Cluster:
@@ -108,8 +111,8 @@ def log_folder() -> str:
         return "the session's logs folder on the head node"
 
 
-def disconnect() -> None:
-    """Leave the cluster; stop it if this process started it."""
+def disconnect(cluster: Cluster) -> None:
+    """Leave the cluster if `connect` joined it; one that this process started then stops."""
     ray = import_ray()
-    if ray.is_initialized():
+    if cluster.joined_here and ray.is_initialized():
         ray.shutdown()

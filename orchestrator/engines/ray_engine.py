@@ -1,4 +1,4 @@
-"""The ray engine: training on Ray Train, labelling and selecting on Ray Data.
+"""The ray engine: training on Ray Train, labelling on Ray Data, selecting in Ray tasks.
 
 Every piece of work writes its own files to the store and returns a small report, so that a lost
 actor or worker costs its piece only, and no row passes through Ray's object store.
@@ -82,8 +82,8 @@ class RayEngine:
         import ray
 
         groups = min(len(fragments), 4 * max(1, int(cluster.cpus)))
-        work = ray.remote(num_cpus=self._placement.cpus_per_worker)(function)
-        refs = [work.remote(list(fragments[i::groups])) for i in range(groups)]
+        task = ray.remote(num_cpus=self._placement.cpus_per_worker)(_call)
+        refs = [task.remote(function, list(fragments[i::groups])) for i in range(groups)]
         results: list[Result] = ray.get(refs)
         return results
 
@@ -92,7 +92,7 @@ class RayEngine:
 
     def close(self) -> None:
         if self._cluster is not None:
-            ray_session.disconnect()
+            ray_session.disconnect(self._cluster)
             self._cluster = None
 
     def _connected(self) -> ray_session.Cluster:
@@ -176,6 +176,10 @@ class RayEngine:
             raise Interrupted(value["interrupted"])
         files = tuple(FileEntry.model_validate(entry) for entry in value["files"])
         return Outcome(files, value["counts"], value["metrics"])
+
+
+def _call(function: Callable[[Sequence[int]], Result], fragments: Sequence[int]) -> Result:
+    return function(fragments)
 
 
 class _LabelActor:
