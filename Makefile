@@ -1,0 +1,31 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test test-slow format clean
+
+demo: $(INSTALLED)  ## play real rounds on real digits; the second time everything is in the store
+	@$(BIN)/selftrain prepare digits --out data/digits --labelled-per-class 10 --validation 200 --test 450
+	@$(BIN)/selftrain run examples/digits.yaml
+
+test: $(INSTALLED)  ## lint, types and the quick tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-slow: $(INSTALLED)  ## tests that kill processes or train for longer
+	$(BIN)/pytest -m "slow and not gpu"
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what runs leave; the environment and prepared data stay
+	rm -rf store runs
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(INSTALLED)
