@@ -32,8 +32,9 @@ def main() -> None:
     parser.add_argument("--data", default="data/fashion-seed{seed}")
     parser.add_argument("--methods", default=",".join(method_names()))
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--same-steps", type=int, default=0,
-                        help="also play 'supervised' with this many steps")
+    parser.add_argument(
+        "--same-steps", type=int, default=0, help="also play 'supervised' with this many steps"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/methods.json"))
     args = parser.parse_args()
     results: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
@@ -95,8 +96,12 @@ def table(results: dict[str, Any]) -> str:
         first = [100 * r["rounds"][0]["test"]["accuracy"] for r in runs]
         last = [100 * r["rounds"][-1]["test"]["accuracy"] for r in runs]
         best = [100 * r["rounds"][r["best_round"]]["test"]["accuracy"] for r in runs]
-        chosen = [s for r in runs for s in r["rounds"][: max(1, len(r["rounds"]) - 1)]
-                  if s["class_rows"] and len(r["rounds"]) > 1]
+        chosen = [
+            s
+            for r in runs
+            for s in r["rounds"][: max(1, len(r["rounds"]) - 1)]
+            if s["class_rows"] and len(r["rounds"]) > 1
+        ]
         precision = [s["precision"] for s in chosen if s["precision"] is not None]
         fewest = min((min(s["class_rows"]) for s in chosen), default=None)
         gain = statistics.mean(best) - statistics.mean(first)

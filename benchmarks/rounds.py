@@ -62,11 +62,15 @@ def main() -> None:
         label_s = inside["label"].metrics["work_s"]
         score_s = inside["score"].seconds
         rest.append(each.seconds - loop_s - label_s - score_s)
-        print(f"round {each.round}: {each.seconds:.1f} s = training {loop_s:.1f} + labelling "
-              f"{label_s:.1f} + scoring {score_s:.1f} + rest {rest[-1]:.1f}")
-    print(f"rest: round 0 (starts Ray) {rest[0]:.1f} s; median of the others "
-          f"{statistics.median(rest[1:]):.1f} s; peak memory {peak.bytes / 2**30:.2f} GiB; "
-          f"CPU {peak.cpu_s:.0f} s")
+        print(
+            f"round {each.round}: {each.seconds:.1f} s = training {loop_s:.1f} + labelling "
+            f"{label_s:.1f} + scoring {score_s:.1f} + rest {rest[-1]:.1f}"
+        )
+    print(
+        f"rest: round 0 (starts Ray) {rest[0]:.1f} s; median of the others "
+        f"{statistics.median(rest[1:]):.1f} s; peak memory {peak.bytes / 2**30:.2f} GiB; "
+        f"CPU {peak.cpu_s:.0f} s"
+    )
 
 
 class Peak:

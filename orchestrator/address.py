@@ -39,12 +39,18 @@ def canonical(value: Any, at: str = "value") -> Plain:
 
 def digest(value: Any) -> str:
     """A short hash of a value's canonical form: 24 hexadecimal digits (96 bits)."""
-    text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+    return hashlib.sha256(_text(value).encode()).hexdigest()[:LENGTH]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def differences(old: Any, new: Any, at: str = "") -> list[str]:
-    """Fields in which two values differ, one line each: ``path: old -> new``."""
+    """Fields in which two values differ, one line each: ``path: old -> new``.
+
+    There are none exactly where the two have the same digest.
+    """
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         lines = []
         for key in sorted(old.keys() | new.keys()):
@@ -56,4 +62,4 @@ def differences(old: Any, new: Any, at: str = "") -> list[str]:
             else:
                 lines += differences(old[key], new[key], path)
         return lines
-    return [] if old == new else [f"{at}: {old!r} -> {new!r}"]
+    return [] if _text(old) == _text(new) else [f"{at}: {old!r} -> {new!r}"]

@@ -19,7 +19,6 @@ from rich.table import Table
 from orchestrator.runs import RoundRecord, RunRecord
 from orchestrator.tracking.tracker import Event
 
-
 PLAIN_WIDTH = 110
 """Columns of a table that goes to a file or a pipe."""
 

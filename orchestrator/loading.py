@@ -8,6 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
@@ -28,6 +29,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         text = path.read_text()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8 text: {error}") from error
     try:
         tree = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
@@ -106,12 +109,26 @@ def describe_faults(
             lines.append(f"{at}: no such field; {hint}")
         elif fault["type"] == "missing":
             lines.append(f"{at}: this field is required")
+        elif fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            lines.append(f"{at}.{_tag_fault(fault)}")
         else:
             found = fault["input"]
-            shown = f", found {found!r}" if isinstance(found, str | int | float) else ""
+            shown = f", found {found!r}" if isinstance(found, str | int | float | None) else ""
             lines.append(f"{at}: {_needed(fault['msg'])}{shown}")
     heading = f"{where}: {len(lines)} fault{'s' if len(lines) > 1 else ''}"
     return "\n".join([heading, *(f"  {line}" for line in lines)])
+
+
+def _tag_fault(fault: ErrorDetails) -> str:
+    """What is wrong with the field that says which form a setting has."""
+    context = fault.get("ctx", {})
+    name = str(context["discriminator"]).strip("'")
+    if "tag" not in context:
+        return f"{name}: this field is required"
+    known = [part.strip("' ") for part in str(context["expected_tags"]).split(",")]
+    near = get_close_matches(str(context["tag"]), known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{name}: there is no {context['tag']!r}; {hint}known: {', '.join(known)}"
 
 
 def _needed(message: str) -> str:
@@ -121,7 +138,11 @@ def _needed(message: str) -> str:
 def _path_in(tree: Any, loc: tuple[int | str, ...], *, missing: bool) -> list[str]:
     """The path as the user wrote it: pydantic also names the chosen form of a union."""
     path: list[str] = []
+    told: object = None  # the settings whose form the location has named
     for i, part in enumerate(loc):
+        if isinstance(tree, dict) and tree is not told and part in map(tree.get, TAGS):
+            told = tree
+            continue
         inside = isinstance(tree, dict) and part in tree
         if isinstance(tree, list | tuple):
             inside = isinstance(part, int) and part < len(tree)

@@ -56,7 +56,7 @@ class _Planner:
                 fold = None if number is None else Fold(number=number, of=folds)
                 step = self._steps.train(
                     round_,
-                    selection=selection,
+                    selection=None if accepted == 0 else selection,
                     num_selected=pool if accepted is None else accepted,
                     start=start,
                     fold=fold,

@@ -218,7 +218,7 @@ class Player:
                 total = sum(pool.files[i].rows or 0 for i in rest)
                 self._watch.progress("rows", done, total, rows_per_s=rate)
         most = self._config.placement.most_refused_share
-        return gather(job, folder, reports.values(), most)
+        return gather(job, folder, reports.values(), most_refused_share=most, fresh=rest)
 
     def _select(self, job: SelectJob, _: StepFolder) -> Outcome:
         fragments = range(len(self._data.manifest.pool.files))

@@ -1,6 +1,7 @@
 """One command, one session: engine, store, tracker, console and signals around a run."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from orchestrator.engines.base import Engine
 from orchestrator.engines.local_engine import LocalEngine
 from orchestrator.engines.ray_engine import RayEngine
 from orchestrator.errors import Interrupted, SelftrainError
+from orchestrator.noise import native_noise_to
 from orchestrator.play import Player
 from orchestrator.runs import RunRecord, data_digest, run_id, save_run
 from orchestrator.signals import StopRequest
@@ -99,7 +101,9 @@ def play_run(config: RunConfig, console: Console, stop: StopRequest) -> tuple[Ru
             data=data_digest(data),
             classes=data.manifest.classes,
         )
-        return _play(record, data, store, folder, console, stop), folder
+        noisy = config.placement.engine == "ray"
+        with native_noise_to(folder / "ray.log") if noisy else nullcontext():
+            return _play(record, data, store, folder, console, stop), folder
 
 
 def _play(

@@ -23,7 +23,7 @@ from orchestrator.jobs.job import (
     TrainJob,
 )
 from orchestrator.store.store import Identity
-from trainables.augment import STRONG
+from trainables.augment import STRONG, WEAK
 from trainables.objective import SelectedTerm
 from trainables.randomness import derive
 from trainables.schedules import at_round
@@ -126,7 +126,7 @@ class Steps:
 
     def cross_label(self, folds: tuple[str, ...]) -> Step[CrossLabelJob]:
         """Out-of-fold predictions of the labelled rows by fold students."""
-        labelling = self._recipe.labelling
+        labelling = self._recipe.labelling.model_copy(update={"out_of_fold": 0})
         inputs = {f"fold-{i}": address for i, address in enumerate(folds)}
         inputs["labelled"] = self._manifest.labelled.digest
         identity = self._identity("cross_label", {"labelling": labelling.plain()}, inputs)
@@ -147,7 +147,10 @@ class Steps:
             inputs["out_of_fold"] = out_of_fold
         if previous is not None:
             inputs["previous"] = previous
-        reads = {"selector": selector.plain(), "targets": self._recipe.targets.plain()}
+        targets = self._recipe.targets
+        if targets.kind == "hard":
+            targets = targets.model_copy(update={"temperature": 1.0})  # hard targets read none
+        reads = {"selector": selector.plain(), "targets": targets.plain()}
         seed = derive(self._recipe.seed, "select")
         identity = self._identity("select", reads, inputs, seed)
         job = SelectJob(
@@ -156,7 +159,7 @@ class Steps:
             out_of_fold=out_of_fold,
             previous=previous,
             selector=selector,
-            targets=self._recipe.targets,
+            targets=targets,
             seed=seed,
         )
         return Step(identity, job)
@@ -230,7 +233,9 @@ def resolve_training(
         objective = objective.model_copy(update={"selected": SelectedTerm()})
         batch = batch.model_copy(update={"selected": 0, "max_copies": 1})
         steps = StepCount(first_round=steps.first_round, most=steps.most)
-    reads_strong = has_selection or batch.pool or objective.labelled.view == "strong"
-    if not reads_strong:
-        objective = objective.model_copy(update={"strong": STRONG})
+    read = {objective.labelled.view} | ({"weak", "strong"} if batch.pool else set())
+    if has_selection:
+        read.add(objective.selected.view)
+    unread = {name: view for name, view in (("weak", WEAK), ("strong", STRONG)) if name not in read}
+    objective = objective.model_copy(update=unread)
     return resolved.model_copy(update={"objective": objective, "batch": batch, "steps": steps})

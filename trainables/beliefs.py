@@ -67,4 +67,4 @@ class Beliefs:
 
     def usable(self) -> np.ndarray:
         """Which rows hold only finite-or-minus-infinite numbers, bool [N]; the rest never count."""
-        return np.asarray(~np.isnan(self.log_probs).any(axis=1))
+        return np.asarray((self.log_probs < np.inf).all(axis=1))

@@ -28,9 +28,9 @@ def decode(content: bytes, size: int | None = None, channels: int | None = None)
             if image.width * image.height > MOST_PIXELS:
                 raise ImageError(f"{image.width}x{image.height} pixels, at most {MOST_PIXELS}")
             image.load()
-            grey = image.mode in ("1", "L", "I", "I;16", "F")
+            grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
             wanted = channels or (1 if grey else 3)
-            plain = image.convert("L" if wanted == 1 else "RGB")
+            plain = _eight_bits(image).convert("L" if wanted == 1 else "RGB")
     except UnidentifiedImageError as error:
         raise ImageError("not an image") from error
     except Image.DecompressionBombError as error:
@@ -43,6 +43,13 @@ def decode(content: bytes, size: int | None = None, channels: int | None = None)
         plain = _fit(plain, size)
     pixels = np.asarray(plain, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit greys keep their high byte; Pillow's own conversion clips them at 255."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def _fit(image: Image.Image, size: int) -> Image.Image:

@@ -113,8 +113,8 @@ class Bounds:
         number = core_schema.float_schema(ge=self.low, le=self.high, allow_inf_nan=False)
         moving = core_schema.no_info_after_validator_function(self._check, _schedule_schema())
         return core_schema.tagged_union_schema(
-            choices={"number": number, "schedule": moving},
-            discriminator=lambda v: "schedule" if isinstance(v, dict | _Moving) else "number",
+            choices={"number": number, "moving": moving},  # no names that a field has
+            discriminator=lambda v: "moving" if isinstance(v, dict | _Moving) else "number",
         )
 
     def _check(self, schedule: Any) -> Any:

@@ -3,6 +3,8 @@
 Legend: C classes.
 """
 
+from collections import Counter
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -78,15 +80,17 @@ def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
         for field in schema
         if field.name not in table.column_names
     ]
-    for name in table.column_names:
+    times = Counter(table.column_names)
+    faults += [f"{name} comes {n} times" for name, n in times.items() if n > 1]
+    for name in (name for name, n in times.items() if n == 1):
         at = schema.get_field_index(name)
         column = table[name]
         if at < 0:
             faults.append(f"surplus {name}: {column.type}")
         elif not _same_type(column.type, schema.field(at).type):
             faults.append(f"{name} is {column.type}, must be {schema.field(at).type}")
-        elif column.null_count:
-            faults.append(f"{name} holds {column.null_count} nulls")
+        elif nulls := _nulls(column):
+            faults.append(f"{name} holds {nulls} nulls")
         elif name in ("confidence", "weight") and not _finite(column):
             faults.append(f"{name} holds values that are not finite")
     if faults:
@@ -101,6 +105,14 @@ def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
         for field in schema
     ]
     return pa.table(columns, schema=schema)
+
+
+def _nulls(column: pa.ChunkedArray) -> int:
+    """Null rows, and null items of lists that are not null themselves."""
+    nulls = int(column.null_count)
+    if pa.types.is_fixed_size_list(column.type):
+        nulls += sum(chunk.flatten().null_count for chunk in column.chunks)
+    return nulls
 
 
 def _finite(column: pa.ChunkedArray) -> bool:

@@ -123,7 +123,7 @@ def fit(
     worker: Worker,
     listen: Listener,
 ) -> dict[str, float]:
-    """Train ``state`` in place up to ``num_steps``; return the mean of each loss term.
+    """Train ``state`` in place up to ``num_steps``; return each term's mean over the steps made.
 
     ``listen`` is called after every step on every worker and may save the state; raising from it
     ends the fit between two steps.
@@ -131,7 +131,7 @@ def fit(
     wrapped = _wrap(state.student, worker)
     loader = _Loader(spec, data, len(state.marginal), seed, worker)
     sums: dict[str, float] = {}
-    images, began = 0, time.perf_counter()
+    first_step, images, began = state.step, 0, time.perf_counter()
     with _seeded_apart():
         while state.step < num_steps:
             step = state.step
@@ -145,7 +145,7 @@ def fit(
                 sums[name] = sums.get(name, 0.0) + value
             rate = images / max(1e-9, time.perf_counter() - began)
             listen(Progress(state.step, num_steps, terms["loss"], rate, terms), state)
-    return {name: value / max(1, num_steps) for name, value in sums.items()}
+    return {name: value / (state.step - first_step) for name, value in sums.items()}
 
 
 def _train_step(
@@ -180,6 +180,7 @@ def _train_step(
     if spec.optimiser.max_grad_norm:
         nn.utils.clip_grad_norm_(state.student.parameters(), spec.optimiser.max_grad_norm)
     state.optimiser.step()
+    losses = _total(losses.to(worker.device), worker)
     names = ("labelled", "selected", "consistency")
     terms = dict(zip(names, losses.tolist(), strict=True)) | {"consistency_accepted": kept}
     return {"loss": float(losses.sum())} | terms

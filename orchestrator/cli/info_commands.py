@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -45,7 +45,7 @@ def schema(
     out: Annotated[Path | None, typer.Option(help="File to write; stdout without it.")] = None,
 ) -> None:
     """Print the JSON schema of a config, for editors."""
-    whole = RunConfig.model_json_schema()
+    whole = _without_tags(RunConfig.model_json_schema())
     recipe = whole["$defs"]["Recipe"]
     whole["required"] = [n for n in whole["required"] if n not in ("recipe", "name")]
     recipe["description"] = "Fields given here override the method's recipe."
@@ -55,6 +55,14 @@ def schema(
         return
     out.write_text(text + "\n")
     typer.echo(f"wrote {out}; first line of a config: # yaml-language-server: $schema={out}")
+
+
+def _without_tags(node: Any) -> Any:
+    """The schema where a setting may leave out its kind, as a config may: the method gives it."""
+    if isinstance(node, dict):
+        kept = {key: _without_tags(part) for key, part in node.items() if key != "discriminator"}
+        return {"anyOf" if key == "oneOf" else key: part for key, part in kept.items()}
+    return [_without_tags(part) for part in node] if isinstance(node, list) else node
 
 
 def doctor(

@@ -35,8 +35,10 @@ def list_steps(store: StoreRoot = "store", as_json: AsJson = False) -> None:
         return
     console = Console()
     for row in rows:
-        state = f"{row['bytes']:>12,} bytes  {row['seconds']:>8.1f} s  {row['finished_at']}"
-        console.say(f"{row['kind']}/{row['address']}  {state if row['finished'] else 'unfinished'}")
+        state = "unfinished"
+        if row["finished"]:
+            state = f"{row['bytes']:>12,} bytes  {row['seconds']:>8.1f} s  {row['finished_at']}"
+        console.say(f"{row['kind']}/{row['address']}  {state}")
     console.say(f"{len(rows)} steps in {opened.root}")
 
 

@@ -59,12 +59,14 @@ def prepare(
     """
     source = open_source(source_text)
     checked, classes = _check(source, told)
+    _complain_of_rows(source_text, checked, classes, spec)
     splits = _split(checked.rows, classes, spec)
     duplicates = _duplicates(splits)
     if spec.drop_duplicates:
         splits, dropped = _without_duplicates(splits)
         checked.refused += dropped
-    _complain(source_text, checked, splits, spec)
+    _complain_of_splits(splits)
+    out = out.absolute()
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
         tables = _write_tables(aside, splits, checked, spec)
@@ -113,7 +115,8 @@ def _check(source: Source, told: Callable[[int], None]) -> tuple[_Checked, tuple
             checked.refused.append((example.example_id, example.origin, str(error)))
             continue
         checked.shapes[pixels.shape] += 1
-        kept.append((example, hashlib.sha256(pixels.tobytes()).hexdigest()))
+        whole = f"{pixels.shape}/".encode() + pixels.tobytes()
+        kept.append((example, hashlib.sha256(whole).hexdigest()))
         if number % 500 == 0:
             told(number)
     seen = {e.label for e, _ in kept if e.part == "train" and e.label is not None}
@@ -213,19 +216,24 @@ def _without_duplicates(
     return {name: kept[name] for name in splits}, refused
 
 
-def _complain(
-    source: str, checked: _Checked, splits: dict[str, list[_Row]], spec: PrepareSpec
+def _complain_of_rows(
+    source: str, checked: _Checked, classes: tuple[str, ...], spec: PrepareSpec
 ) -> None:
     total = len(checked.rows) + len(checked.refused)
-    broken = [r for r in checked.refused if not r[2].startswith("exact duplicate")]
     if not total:
         raise DataError(f"{source} holds no rows")
-    if len(broken) > spec.most_refused_share * total:
-        shown = "; ".join(f"{origin}: {reason}" for _, origin, reason in broken[:5])
+    if len(checked.refused) > spec.most_refused_share * total:
+        shown = "; ".join(f"{origin}: {reason}" for _, origin, reason in checked.refused[:5])
         raise DataError(
-            f"{len(broken)} of {total} rows can't be used, more than the share "
+            f"{len(checked.refused)} of {total} rows can't be used, more than the share "
             f"{spec.most_refused_share} allows (--most-refused-share): {shown}"
         )
+    if len(classes) < 2:
+        shown = f"one class only, {classes[0]!r}" if classes else "no labelled rows"
+        raise DataError(f"{source} holds {shown}: at least two classes are needed")
+
+
+def _complain_of_splits(splits: dict[str, list[_Row]]) -> None:
     hints = {
         "labelled": "--labelled-per-class must be at least 1",
         "pool": "no unlabelled rows are left: ask for fewer labelled, validation or test rows",
@@ -304,6 +312,8 @@ def _file(root: Path, name: str, table: pa.Table) -> FileEntry:
 def _replace(out: Path, aside: Path) -> None:
     """Put the new folder in place of an older data set; anything else is left alone."""
     if out.exists():
+        if not out.is_dir():
+            raise DataError(f"{out} is a file: choose another folder")
         if any(out.iterdir()) and not (out / MANIFEST).is_file():
             raise DataError(f"{out} is not empty and holds no data set: choose another folder")
         shutil.rmtree(out)

@@ -6,6 +6,7 @@ A source yields raw examples; splitting, checking and writing are done once, in 
 import gzip
 import hashlib
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import ConfigError, DataError
@@ -99,10 +101,12 @@ def _torchvision(name: str, root: Path) -> Source:
     from torchvision import datasets
 
     name, _, place = name.partition("@")
-    kind = getattr(datasets, name, None)
-    if kind is None:
-        near = get_close_matches(name, datasets.__all__, n=3)
-        raise ConfigError(f"torchvision has no data set {name!r}; near: {', '.join(near)}")
+    if name not in datasets.__all__:
+        known = {each.casefold(): each for each in datasets.__all__}
+        near = [known[each] for each in get_close_matches(name.casefold(), known, n=3)]
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ConfigError(f"torchvision has no data set {name!r}{hint}")
+    kind = getattr(datasets, name)
     root = Path(place) if place else root
     try:
         train, test = (kind(root=str(root), train=t, download=True) for t in (True, False))
@@ -153,14 +157,16 @@ def _folder(root: Path) -> Source:
 
 
 def _folders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted; none if it does not exist."""
-    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    """Names of the folders in a folder that are not hidden, sorted; none if it does not exist."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(p.name for p in found if p.is_dir() and not p.name.startswith("."))
 
 
 def _files(root: Path, folder: Path, label: str | None, part: Part) -> Iterator[RawExample]:
     """Every file below a folder that is not hidden, named by its path below the root."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden:
             name = path.relative_to(root).as_posix()
             yield RawExample(name, name, path.read_bytes(), label, part)
 
@@ -175,8 +181,7 @@ def _parquet(path: Path) -> Source:
     if not files or not files[0].is_file():
         raise DataError(f"parquet:{path}: no Parquet file there")
     for file in files:
-        if "image" not in (names := pq.read_schema(file).names):
-            raise DataError(f"{file} has no column 'image', only {', '.join(names)}")
+        _check_parquet(file)
 
     def examples() -> Iterator[RawExample]:
         seen: Counter[str] = Counter()
@@ -191,17 +196,26 @@ def _parquet(path: Path) -> Source:
     return Source(path.stem, examples())
 
 
+def _check_parquet(file: Path) -> None:
+    try:
+        columns = pq.read_schema(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{file} can't be read as Parquet: {error}") from error
+    if "image" not in columns.names:
+        raise DataError(f"{file} has no column 'image', only {', '.join(columns.names)}")
+    kind = columns.field("image").type
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise DataError(f"{file}: column 'image' is {kind}, must be bytes or {{bytes, path}}")
+
+
 def _parquet_row(
     row: dict[str, Any], origin: str, fallback: Part, seen: Counter[str]
 ) -> RawExample:
     image = row["image"]
     content = (image.get("bytes") if isinstance(image, dict) else image) or b""
     label = row.get("label")
-    name = row.get("example_id")
-    if name is None:
-        digest = hashlib.sha256(content).hexdigest()[:16]
-        seen[digest] += 1
-        name = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
     split = row.get("split")
     parts: dict[str, Part] = {
         "train": "train",
@@ -215,6 +229,11 @@ def _parquet_row(
         raise DataError(f"{origin}: split {split!r} must be one of {', '.join(parts)}")
     part = parts[split] if split is not None else fallback
     part = "unlabelled" if label is None and part == "train" else part
+    name = row.get("example_id")
+    if name is None:  # rows that share a name and differ in its number are the same in all
+        digest = hashlib.sha256(f"{part}/{label}/".encode() + content).hexdigest()[:16]
+        seen[digest] += 1
+        name = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
     return RawExample(str(name), origin, content, None if label is None else str(label), part)
 
 
@@ -245,7 +264,12 @@ def _idx(root: Path) -> Source:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path} can't be unpacked: {error}") from error
     if len(content) < 4 + 4 * dimensions or content[:4] != bytes((0, 0, 8, dimensions)):
         raise DataError(f"{path} is no idx file of bytes with {dimensions} dimensions")
     shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])

@@ -1,7 +1,8 @@
 """Label the pool: one fragment of it becomes one shard of the prediction table."""
 
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,10 @@ class ShardReport(Spec):
     """Rows predicted as each class."""
     refused: dict[str, str] = {}
     """Reasons by id of the rows that could not be labelled."""
+    began_at: float = 0.0
+    """When the work on it began, in seconds of the worker's clock."""
+    ended_at: float = 0.0
+    """When it was written, in seconds of the worker's clock."""
 
 
 class Labeller:
@@ -50,7 +55,7 @@ class Labeller:
         """Label one fragment and write its shard, unless an earlier attempt already did."""
         if (kept := finished(self._folder, fragment)) is not None:
             return kept
-        job = self._job
+        job, began_at = self._job, time.time()
         entry = self._data.manifest.pool.files[fragment]
         decoded = decoded_fragment(self._data, entry, job.form)
         beliefs = predict(self._model, decoded, job.labelling, job.rows_per_pass, self._device)
@@ -61,6 +66,8 @@ class Labeller:
             file=self._folder.write_table(f"part-{fragment:05d}.parquet", table),
             class_rows=tuple(np.bincount(beliefs.labels, minlength=job.num_classes).tolist()),
             refused=decoded.refused,
+            began_at=began_at,
+            ended_at=time.time(),
         )
         self._folder.note(_note(fragment), dumps(report.plain()))
         return report
@@ -116,9 +123,16 @@ def _note(fragment: int) -> str:
 
 
 def gather(
-    job: LabelJob, folder: StepFolder, reports: Iterable[ShardReport], most_refused_share: float
+    job: LabelJob,
+    folder: StepFolder,
+    reports: Iterable[ShardReport],
+    *,
+    most_refused_share: float,
+    fresh: Collection[int],
 ) -> Outcome:
     """The outcome of a labelling step from the reports of all its fragments.
+
+    ``fresh`` are the fragments labelled in this attempt; the speed is theirs, without start-up.
 
     Raises:
         DataError: A fragment was labelled twice or not at all, rows were lost, or more than the
@@ -153,7 +167,16 @@ def gather(
         )
     class_rows = np.sum([r.class_rows for r in ordered], axis=0).tolist()
     counts = {"rows": labelled, "refused": len(refused), "class_rows": class_rows}
-    return Outcome(tuple(files), counts)
+    return Outcome(tuple(files), counts, _speed([by_fragment[i] for i in fresh]))
+
+
+def _speed(reports: list[ShardReport]) -> dict[str, float]:
+    """Seconds from the first row to the last shard, and rows per second in between."""
+    if not reports:
+        return {}
+    work_s = max(r.ended_at for r in reports) - min(r.began_at for r in reports)
+    rows = sum(r.file.rows or 0 for r in reports)
+    return {"work_s": work_s, "rows_per_s": rows / max(1e-9, work_s)}
 
 
 def label_out_of_fold(job: CrossLabelJob) -> Outcome:

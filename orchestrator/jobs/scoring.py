@@ -8,7 +8,8 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from orchestrator.data.dataset import Dataset, Split
-from orchestrator.jobs.decoded import decode_rows
+from orchestrator.errors import DataError
+from orchestrator.jobs.decoded import decoded_fragment
 from orchestrator.jobs.job import AuditJob, ScoreJob
 from orchestrator.jobs.labelling import predict
 from orchestrator.jobs.selecting import shard_name
@@ -17,11 +18,13 @@ from orchestrator.recipe import LabellingSpec
 from orchestrator.store.store import Outcome, Store
 from trainables.beliefs import Beliefs
 
+ROWS_PER_PASS = 512
+
 
 def run_scoring(job: ScoreJob, device: str = "cpu") -> Outcome:
     """Accuracy, balanced accuracy, log loss and calibration error of both splits."""
     store, data = Store(job.store), Dataset(job.data)
-    model = load_teacher(store, job, job.train).to(device)
+    model = load_teacher(store, job, job.train).to(device).to(memory_format=torch.channels_last)
     metrics = {
         name: _scores(job, data, split, model, torch.device(device))
         for name, split in (("validation", data.manifest.validation), ("test", data.manifest.test))
@@ -34,11 +37,12 @@ def _scores(
 ) -> dict[str, float]:
     labels, blocks = [], []
     for entry in split.files:
-        table = data.read(entry)
-        decoded = decode_rows(table["example_id"].to_pylist(), table["image"].to_pylist(), job.form)
-        keep = [name not in decoded.refused for name in table["example_id"].to_pylist()]
-        labels.append(table["label"].to_numpy()[keep])
-        blocks.append(predict(model, decoded, LabellingSpec(), 512, device))
+        decoded = decoded_fragment(data, entry, job.form)
+        if decoded.refused:
+            name, reason = next(iter(decoded.refused.items()))
+            raise DataError(f"{entry.name}, row {name!r}: {reason}; prepare the data again")
+        labels.append(data.read(entry, ["label"])["label"].to_numpy())
+        blocks.append(predict(model, decoded, LabellingSpec(), ROWS_PER_PASS, device))
     return measure(np.concatenate(labels), np.concatenate([b.log_probs for b in blocks]))
 
 

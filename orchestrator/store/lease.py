@@ -71,8 +71,8 @@ class Lease:
                 continue
             if current != seen:
                 seen, seen_at = current, time.monotonic()
-            holder = _holder(current)
-            if _is_dead(holder) or time.monotonic() - seen_at > self._ttl_s:
+            holder = holder_of(current)
+            if is_dead(holder) or time.monotonic() - seen_at > self._ttl_s:
                 self._take_over(holder)
                 continue
             if not self._wait:
@@ -94,7 +94,7 @@ class Lease:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        if (current := self._current()) and _holder(current).get("token") == self._token:
+        if (current := self._current()) and holder_of(current).get("token") == self._token:
             self._files.delete(self._name)
         self.held = False
 
@@ -105,21 +105,31 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._stop.wait(min(BEAT_S, self._ttl_s / 4)):
-            current = self._current()
-            if current is not None and _holder(current).get("token") != self._token:
-                log.warning(
-                    "%s: the lease was taken over by %s", self._what, _who(_holder(current))
-                )
-                return
-            self._beats += 1
-            self._files.write(self._name, self._content())
+            try:
+                current = self._current()
+                if current is not None and holder_of(current).get("token") != self._token:
+                    who = _who(holder_of(current))
+                    log.warning("%s: the lease was taken over by %s", self._what, who)
+                    return
+                self._beats += 1
+                self._files.write(self._name, self._content())
+            except OSError as error:  # storage that fails for a moment must not lose the lease
+                log.warning("%s: the lease could not be renewed: %s", self._what, error)
 
     def _take_over(self, holder: dict[str, Any]) -> None:
-        """Remove a dead lease; of several waiters only one succeeds in moving it away."""
+        """Remove a dead lease; of several waiters only one succeeds in moving it away.
+
+        A waiter that judged an older lease may move that one's successor: it is put back.
+        """
         aside = f"{self._name}.dead-{self._token}"
-        if self._files.move(self._name, aside):
-            self._files.delete(aside)
+        if not self._files.move(self._name, aside):
+            return
+        moved = self._files.read(aside)
+        if holder_of(moved).get("token") == holder.get("token"):
             log.info("%s: took over from %s", self._what, _who(holder))
+        else:
+            self._files.create(self._name, moved)
+        self._files.delete(aside)
 
     def _current(self) -> bytes | None:
         try:
@@ -140,7 +150,8 @@ class Lease:
         ).encode()
 
 
-def _holder(content: bytes) -> dict[str, Any]:
+def holder_of(content: bytes) -> dict[str, Any]:
+    """Who wrote a lease; empty if it can't be read."""
     try:
         parsed = json.loads(content)
     except ValueError:
@@ -152,16 +163,18 @@ def _who(holder: dict[str, Any]) -> str:
     return f"process {holder.get('pid', '?')} on {holder.get('host', 'an unknown machine')}"
 
 
-def _is_dead(holder: dict[str, Any]) -> bool:
+def is_dead(holder: dict[str, Any]) -> bool:
     """Whether the holder ran on this machine and no longer does."""
     if holder.get("host") != socket.gethostname() or holder.get("boot") != _boot():
         return False
     try:
         process = psutil.Process(int(holder["pid"]))
         same = abs(process.create_time() - float(holder["started"])) < 1
-    except (psutil.Error, KeyError, ValueError):
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    except (psutil.NoSuchProcess, KeyError, ValueError):
         return True
-    return not same or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:  # it is there and may not be looked at
+        return False
 
 
 def _boot() -> str:

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from orchestrator.address import digest
 from orchestrator.errors import StoreError
 from orchestrator.store.files import Files
-from orchestrator.store.lease import Lease
+from orchestrator.store.lease import Lease, holder_of, is_dead
 from orchestrator.store.record import FileEntry, Record, versions
 
 RECORD = "record.json"
@@ -270,8 +270,11 @@ class Store:
         self.files.delete_folder(folder.work)
 
     def leftovers(self) -> list[str]:
-        """Unfinished step folders and work folders that nobody holds a lease on."""
-        busy = {Path(name).stem for name in self.files.names("leases")}
+        """Unfinished step folders and work folders that nobody holds a lease on.
+
+        A lease whose holder ran on this machine and is dead is held by nobody.
+        """
+        busy = {Path(name).stem for name in self.files.names("leases") if self._is_held(name)}
         unfinished = [
             f"steps/{kind}/{address}"
             for kind, address, done in self.steps()
@@ -279,6 +282,12 @@ class Store:
         ]
         work = [w for w in self.files.folders("work") if w.removeprefix("work/") not in busy]
         return unfinished + work
+
+    def _is_held(self, lease: str) -> bool:
+        try:
+            return not is_dead(holder_of(self.files.read(lease)))
+        except FileNotFoundError:
+            return False
 
     def check_writable(self) -> None:
         """Write, read and delete a small file.

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
-IN_URI = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+IN_URI = re.compile(r"(?<=://)[^/\s]+(?=@)")
 HIDDEN = "***"
 SHORTEST = 6
 

@@ -72,7 +72,7 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / EVENTS
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
                 event = json.loads(line)

@@ -99,11 +99,11 @@ def open_run(run: str, config: RunConfig, folder: Path, mode: Mode) -> Any:
     )
     options = {
         "project": config.tracking.project,
-        "group": config.tracking.group or config.name,
+        "group": redact(config.tracking.group or config.name),
         "job_type": "run",
         "id": run,
         "name": run,
-        "tags": list(config.tracking.tags) or None,
+        "tags": redact(list(config.tracking.tags)) or None,
         "config": redact(config.plain()),
         "dir": str(folder),
         "resume": "allow",

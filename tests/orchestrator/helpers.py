@@ -34,8 +34,5 @@ def addresses(record: RunRecord) -> list[tuple[int, str, str]]:
 def computed(record: RunRecord) -> list[tuple[int, str]]:
     """Round and name of the steps that were not found in the store."""
     return [
-        (r.round, name)
-        for r in record.rounds
-        for name, s in r.steps.items()
-        if not s.from_store
+        (r.round, name) for r in record.rounds for name, s in r.steps.items() if not s.from_store
     ]

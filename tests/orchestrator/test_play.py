@@ -123,7 +123,9 @@ def test_out_of_fold_predictions_reach_the_selector_that_asks_for_them(make_conf
     )
     record = play(config)
     steps = record.rounds[0].steps
-    assert [n for n in steps if n.startswith("train-fold-")] == [f"train-fold-{i}" for i in range(3)]
+    assert [n for n in steps if n.startswith("train-fold-")] == [
+        f"train-fold-{i}" for i in range(3)
+    ]
     crossed = Store(config.store).record("cross_label", steps["cross_label"].address)
     assert crossed.counts["rows"] == 100
     assert crossed.metrics["accuracy"] > 0.5

@@ -186,5 +186,6 @@ def _least_confidence(confidence: np.ndarray, right: np.ndarray, precision: floa
     """Smallest confidence from which rows reach the precision; above 1 if none does."""
     order = np.argsort(-confidence, kind="stable")
     reached = right[order].cumsum() / np.arange(1, len(order) + 1)
-    good = np.flatnonzero(reached >= precision)
+    whole = np.diff(confidence[order], append=-1.0) != 0  # equal confidences enter together
+    good = np.flatnonzero((reached >= precision) & whole)
     return float(confidence[order[good[-1]]]) if len(good) else NEVER

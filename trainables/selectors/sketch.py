@@ -64,7 +64,9 @@ class Sketch:
             return 2.0  # no row at all: a cut that none would reach
         order = np.argsort(all_keys, kind="stable")
         values, reach = confidence_of(all_keys[order], coarse=self.coarse), weight[order].cumsum()
-        place = share * (reach[-1] - 1)
+        place = share * float(reach[-1] - 1)
+        if abs(place - round(place)) < 1e-6:  # 1 - 0.7 is above 0.3 in binary
+            place = float(round(place))
         low, high = (
             float(values[np.searchsorted(reach, at, side="right")])
             for at in (int(np.floor(place)), int(np.ceil(place)))

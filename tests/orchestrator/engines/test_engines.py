@@ -49,9 +49,7 @@ def test_the_number_of_shards_changes_no_row_of_a_table(
 ):
     expected, store = reference
     data = tmp_path / "resharded"
-    spec = PrepareSpec(
-        labelled_per_class=10, validation=200, test=450, fragment_rows=fragment_rows
-    )
+    spec = PrepareSpec(labelled_per_class=10, validation=200, test=450, fragment_rows=fragment_rows)
     prepare("digits", data, spec)
     config = make_config("placement.engine=ray", data=data)
     record = play(config)

@@ -1,0 +1,71 @@
+"""The CSV file of rounds: one line a round, written anew after each."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.tracking.csv_projection import COLUMNS, FILE, CsvProjection
+
+
+def finished(number: int, accuracy: float = 0.5, **fields: Any) -> dict[str, Any]:
+    return {
+        "event": "round_finished",
+        "round": number,
+        "kept": True,
+        "reason": "kept",
+        "accepted": 10,
+        "precision": None,
+        "validation": {"accuracy": accuracy, "rows": 3},
+        "test": {"accuracy": accuracy / 2},
+        "seconds": 1.5,
+        "steps": {},
+    } | fields
+
+
+def lines(folder: Path) -> list[dict[str, str]]:
+    with (folder / FILE).open(newline="") as source:
+        return list(csv.DictReader(source))
+
+
+@pytest.fixture
+def projection(tmp_path) -> CsvProjection:
+    return CsvProjection(tmp_path)
+
+
+def test_every_finished_round_is_a_line_with_the_declared_columns(tmp_path, projection):
+    projection.hear(finished(0))
+    projection.hear(finished(1, 0.75, precision=0.9))
+    first, second = lines(tmp_path)
+    assert tuple(first) == COLUMNS
+    assert (first["validation_accuracy"], first["test_accuracy"]) == ("0.5", "0.25")
+    assert (first["precision"], second["precision"]) == ("", "0.9")
+
+
+def test_a_round_that_is_played_again_replaces_its_line(tmp_path, projection):
+    for accuracy in (0.5, 0.75):
+        projection.hear({"event": "run_started"})
+        projection.hear(finished(0, accuracy))
+    projection.hear(finished(0, 0.875))
+    (line,) = lines(tmp_path)
+    assert line["validation_accuracy"] == "0.875"
+
+
+def test_a_shorter_run_leaves_no_lines_of_a_longer_one(tmp_path, projection):
+    for number in range(3):
+        projection.hear(finished(number))
+    projection.hear({"event": "run_started"})
+    projection.hear(finished(0))
+    assert len(lines(tmp_path)) == 1
+
+
+def test_a_reason_with_commas_and_quotes_stays_one_cell(tmp_path, projection):
+    projection.hear(finished(0, reason='rolled back: "0.5", below'))
+    assert lines(tmp_path)[0]["reason"] == 'rolled back: "0.5", below'
+
+
+def test_other_events_write_nothing(tmp_path, projection):
+    projection.hear({"event": "step_finished", "round": 0})
+    projection.close()
+    assert not (tmp_path / FILE).exists()

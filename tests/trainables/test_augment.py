@@ -1,0 +1,141 @@
+import pytest
+import torch
+from pydantic import ValidationError
+
+from trainables.augment import STRONG, WEAK, View, ViewSpec
+
+STILL = ViewSpec(flip=0, translate=0)
+ONE_AT_A_TIME = {
+    name: STILL.model_copy(update={name: value})
+    for name, value in {
+        "flip": 0.5,
+        "translate": 0.2,
+        "rotate": 30.0,
+        "scale": 0.3,
+        "shear": 20.0,
+        "brightness": 0.5,
+        "contrast": 0.5,
+        "erase": 0.5,
+    }.items()
+}
+SPECS = {"weak": WEAK, "strong": STRONG} | ONE_AT_A_TIME
+every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+
+
+def images(num: int = 7, channels: int = 1) -> torch.Tensor:
+    return torch.rand(num, channels, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+def seen(spec: ViewSpec, rows: list[int], seed: int, of: int = 7) -> torch.Tensor:
+    return View(spec)(images(of)[rows], seed=seed, rows=rows, of=of)
+
+
+def test_every_setting_that_acts_is_covered():
+    assert set(ONE_AT_A_TIME) == set(ViewSpec.model_fields) - {"erase_share"}
+
+
+@every_spec
+@pytest.mark.parametrize(
+    "split",
+    [
+        [[0, 2, 4, 6], [1, 3, 5]],
+        [[0], [1], [2], [3], [4], [5], [6]],
+        [[6, 5, 4, 3, 2, 1, 0]],
+        [[3, 3, 3], []],
+    ],
+)
+def test_a_row_has_the_same_view_however_the_batch_is_split(spec, split):
+    for seed in range(5):
+        whole = seen(spec, list(range(7)), seed)
+        for rows in split:
+            assert torch.equal(seen(spec, rows, seed), whole[rows])
+
+
+@every_spec
+def test_a_batch_of_one_has_a_view(spec):
+    for seed in range(20):
+        assert seen(spec, [0], seed, of=1).shape == (1, 1, 12, 12)
+
+
+@every_spec
+def test_values_stay_between_0_and_1(spec):
+    extreme = (images(16, 3) > 0.5).float()
+    for seed in range(5):
+        found = View(spec)(extreme.clone(), seed=seed, rows=range(16), of=16)
+        assert found.min() >= 0
+        assert found.max() <= 1
+        assert found.shape == extreme.shape
+
+
+@every_spec
+def test_every_setting_changes_some_image_and_the_seed_decides_which(spec):
+    first, again, other = (seen(spec, list(range(7)), seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, images())
+
+
+def test_zero_settings_leave_images_as_they_are():
+    for seed in range(5):
+        assert torch.equal(seen(STILL, list(range(7)), seed), images())
+
+
+@every_spec
+def test_the_global_generator_is_not_touched(spec):
+    before = torch.get_rng_state()
+    seen(spec, [0, 1], 3)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@every_spec
+def test_the_given_images_are_not_changed(spec):
+    given = images()
+    View(spec)(given, seed=0, rows=range(7), of=7)
+    assert torch.equal(given, images())
+
+
+@every_spec
+def test_what_was_drawn_before_has_no_say(spec):
+    view = View(spec)
+    first = view(images(), seed=4, rows=range(7), of=7)
+    view(images(), seed=5, rows=range(7), of=7)
+    assert torch.equal(view(images(), seed=4, rows=range(7), of=7), first)
+
+
+def test_images_of_one_batch_get_different_views():
+    same = images(1).expand(7, 1, 12, 12).contiguous()
+    found = View(WEAK)(same, seed=0, rows=range(7), of=7)
+    assert len({tuple(image.ravel().tolist()) for image in found}) > 1
+
+
+def test_a_sure_flip_is_a_flip():
+    flipped = seen(STILL.model_copy(update={"flip": 1.0}), list(range(7)), 0)
+    assert torch.equal(flipped, images().flip(3))
+
+
+def test_brightness_and_contrast_stay_within_their_share():
+    grey = torch.full((32, 1, 4, 4), 0.4)
+    contrast = ONE_AT_A_TIME["contrast"]
+    found = View(contrast)(grey.clone(), seed=0, rows=range(32), of=32)
+    assert 0.2 - 1e-6 <= found.min() < found.max() <= 0.6 + 1e-6
+
+
+def test_an_erased_rectangle_is_no_larger_than_its_share():
+    spec = STILL.model_copy(update={"erase": 1.0, "erase_share": 0.25})
+    found = View(spec)(torch.zeros(64, 1, 16, 16), seed=0, rows=range(64), of=64)
+    erased = (found == 0.5).float().mean(dim=(1, 2, 3))
+    assert erased.min() > 0
+    # sides are rounded to whole pixels, which adds at most a row and a column
+    assert erased.max() <= 0.25 + (4 * 16 + 1) / 256
+
+
+def test_no_images_have_no_views():
+    assert seen(STRONG, [], 0).shape == (0, 1, 12, 12)
+
+
+@pytest.mark.parametrize(
+    "fault", [{"flip": 1.2}, {"translate": 0.6}, {"scale": 1.0}, {"erase_share": 0}, {"blur": 1}]
+)
+def test_settings_outside_their_bounds_are_refused(fault):
+    with pytest.raises(ValidationError):
+        ViewSpec.model_validate(fault)

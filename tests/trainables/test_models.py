@@ -1,0 +1,100 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from trainables.models import SmallCnn, TimmModel, build, num_parameters
+
+
+def seeded(spec, channels=1, size=28, num_classes=10, seed=0):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(spec, channels, size, num_classes)
+
+
+CASES = [
+    (SmallCnn(), 1, 28, 10),
+    (SmallCnn(width=8, norm="group", dropout=0.5), 3, 32, 4),
+    (SmallCnn(width=8), 1, 8, 2),
+    (TimmModel(name="resnet18"), 1, 28, 10),
+    (TimmModel(name="resnet18", drop_rate=0.1, drop_path_rate=0.1), 3, 32, 5),
+    (TimmModel(name="vit_tiny_patch16_224"), 3, 32, 7),
+    (TimmModel(name="vit_tiny_patch16_224", drop_path_rate=0.1), 1, 48, 2),
+]
+
+
+@pytest.mark.parametrize(("spec", "channels", "size", "num_classes"), CASES)
+def test_a_network_maps_images_to_finite_logits_and_every_weight_learns(
+    spec, channels, size, num_classes
+):
+    model = seeded(spec, channels, size, num_classes)
+    logits = model(torch.rand(3, channels, size, size))
+    assert logits.shape == (3, num_classes)
+    assert torch.isfinite(logits).all()
+    logits.logsumexp(1).sum().backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("spec", [SmallCnn(width=8), TimmModel(name="vit_tiny_patch16_224")])
+def test_the_seed_around_the_call_decides_the_initial_weights(spec):
+    first, again, other = (seeded(spec, size=32, seed=s) for s in (0, 0, 1))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)
+    )
+    assert not all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True)
+    )
+
+
+def test_the_small_cnn_has_as_many_parameters_as_it_says():
+    assert num_parameters(seeded(SmallCnn())) == 94_186
+
+
+def test_frozen_numbers_are_not_counted():
+    model = seeded(SmallCnn(width=8))
+    before = num_parameters(model)
+    model.classifier.requires_grad_(requires_grad=False)
+    assert before - num_parameters(model) == 32 * 10 + 10
+
+
+def test_group_normalisation_keeps_an_image_independent_of_its_batch():
+    model = seeded(SmallCnn(width=8, norm="group")).train()
+    images = torch.rand(6, 1, 28, 28)
+    assert torch.allclose(model(images)[:2], model(images[:2]), atol=1e-6)
+
+
+def test_dropout_acts_in_training_only():
+    model = seeded(SmallCnn(width=8, norm="group", dropout=0.5))
+    images = torch.rand(4, 1, 28, 28)
+    assert not torch.equal(model.train()(images), model(images))
+    assert torch.equal(model.eval()(images), model(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("resnet81", "resnet18"), ("vit_tinny_patch16_224", "vit_tiny_patch16_224")],
+)
+def test_an_unknown_name_is_refused_with_near_names(name, near):
+    with pytest.raises(ValueError, match=rf"knows no model '{name}'.*Did you mean .*{near}"):
+        seeded(TimmModel(name=name))
+
+
+def test_a_name_like_no_other_is_refused_without_a_guess():
+    with pytest.raises(ValueError, match=r"knows no model '@@@@'\.$"):
+        seeded(TimmModel(name="@@@@"))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_a_local_file_gives_all_weights_classifier_included(tmp_path, suffix):
+    spec, path = TimmModel(name="resnet18"), tmp_path / f"weights{suffix}"
+    source = seeded(spec, seed=1)
+    write = save_file if suffix == ".safetensors" else torch.save
+    write(source.state_dict(), path)
+    loaded = seeded(spec.model_copy(update={"checkpoint": path}), seed=2)
+    assert all(torch.equal(loaded.state_dict()[k], v) for k, v in source.state_dict().items())
+
+
+def test_a_local_file_of_another_class_count_is_refused(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(seeded(TimmModel(name="resnet18"), num_classes=3).state_dict(), path)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        seeded(TimmModel(name="resnet18", checkpoint=path), num_classes=4)
