@@ -1,7 +1,9 @@
 """The training loop of one round: plain torch, one process or many, resumable at any step.
 
-All randomness is a function of the seed and the step, and every worker draws it for the *global*
-batch, so what a student learns depends neither on the number of workers nor on interruptions.
+All randomness is a function of the seed and the step, and every worker draws rows and views for
+the *global* batch, so what a student learns does not depend on interruptions, nor, up to the order
+of float sums, on the number of workers. Two things do: dropout is drawn by each worker for its own
+rows, and batch norm on CPU normalises over a worker's own rows (on GPUs it is synchronised).
 
 Legend: B rows of the global batch, C classes.
 """
@@ -129,6 +131,11 @@ def fit(
     ends the fit between two steps.
     """
     wrapped = _wrap(state.student, worker)
+    if worker.world > spec.batch.labelled:
+        raise ValueError(
+            f"{worker.world} workers share {spec.batch.labelled} labelled rows of a batch: each "
+            "needs at least one; raise training.batch.labelled or lower placement.train_workers"
+        )
     loader = _Loader(spec, data, len(state.marginal), seed, worker)
     sums: dict[str, float] = {}
     first_step, images, began = state.step, 0, time.perf_counter()

@@ -76,10 +76,13 @@ def replay(run: str, config: RunConfig, folder: Path, out: Path) -> int:
         key = (event["event"], event.get("round"), event.get("step_in_round"))
         last.pop(key, None)
         last[key] = event
+    import wandb
+
     handle = open_run(run, config, out, "offline")
     for kept in last.values():
         send(handle, kept)
     handle.finish()
+    wandb.teardown()  # returns when everything is on disk
     return len(last)
 
 

@@ -79,7 +79,9 @@ class Threshold(Spec):
 
     def fit(self, sketch: Sketch, labelled: Labelled, seed: int) -> Rule:
         del labelled
-        return _rule(sketch, seed, least=[number(self.threshold)] * sketch.num_classes)
+        # as float32, which is how confidences are stored: 0.9 accepts a stored 0.9
+        least = float(np.float32(number(self.threshold)))
+        return _rule(sketch, seed, least=[least] * sketch.num_classes)
 
 
 class TopShare(Spec):

