@@ -16,7 +16,7 @@ import torch
 from orchestrator import ray_session
 from orchestrator.config import Placement
 from orchestrator.engines.base import Result
-from orchestrator.engines.local_engine import local_device
+from orchestrator.engines.local_engine import LocalEngine, local_device
 from orchestrator.errors import Interrupted, LostWorkError, SelftrainError
 from orchestrator.jobs.job import LabelJob, TrainJob
 from orchestrator.jobs.labelling import Labeller, ShardReport
@@ -45,6 +45,9 @@ class RayEngine:
         return self._train_apart(job, watch)
 
     def label(self, job: LabelJob, fragments: Sequence[int], watch: Watch) -> Iterator[ShardReport]:
+        if self._placement.label_actors == 0:
+            yield from LocalEngine(self._placement).label(job, fragments, watch)
+            return
         cluster = self._connected()
         import ray.data
 
