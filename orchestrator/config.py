@@ -21,7 +21,7 @@ class Placement(Spec):
     least_train_workers: Annotated[int, Field(ge=1)] | None = None
     """Lets Ray go on with this many workers when nodes are lost; None waits for all."""
     label_actors: Annotated[int, Field(ge=0, le=4096)] = 2
-    """Actors that label the pool in parallel; 0 labels inside the driver, without their start-up."""
+    """Actors that label the pool in parallel; 0 labels inside the driver, without start-up."""
     use_gpu: bool | None = None
     """Train and label on GPUs; None uses them where there are any."""
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1.0

@@ -161,7 +161,9 @@ class RayEngine:
                 name=name,
                 storage_path=f"{job.store}/ray-train",
                 failure_config=FailureConfig(
-                    max_failures=self._placement.retries, controller_failure_limit=2
+                    max_failures=self._placement.retries,
+                    # groups that could not start, while a lost node still counts as there
+                    controller_failure_limit=2 + self._placement.retries,
                 ),
                 logging_config=LoggingConfig(log_level="ERROR"),
             ),

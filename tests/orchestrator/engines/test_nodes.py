@@ -1,0 +1,90 @@
+"""Lost nodes: two raylets on this machine, one of them killed in the middle of a step."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import RunConfig
+from orchestrator.ray_session import import_ray
+from orchestrator.runs import RunRecord
+from orchestrator.store.store import Store
+from tests.orchestrator.helpers import addresses, play, table_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+PATIENCE_S = 240
+
+
+@pytest.fixture
+def cluster() -> Iterator:
+    """A head with two CPUs; tests add nodes."""
+    ray = import_ray()
+    from ray.cluster_utils import Cluster
+
+    built = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    yield built
+    ray.shutdown()
+    built.shutdown()
+
+
+def play_and_lose(config: RunConfig, cluster, node, when: str) -> RunRecord:
+    """Play, and kill the node as soon as the store holds what `when` names."""
+    done: list[RunRecord | BaseException] = []
+
+    def target() -> None:
+        try:
+            done.append(play(config))
+        except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
+            done.append(error)
+
+    runner = threading.Thread(target=target)
+    runner.start()
+    deadline = time.monotonic() + PATIENCE_S
+    while not any(Path(config.store).glob(when)):
+        assert runner.is_alive(), done
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # how often the store is looked at
+    cluster.remove_node(node, allow_graceful=False)
+    runner.join(PATIENCE_S)
+    assert not runner.is_alive()
+    (outcome,) = done
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def test_a_node_lost_while_labelling_loses_and_repeats_no_row(make_config, cluster, tmp_path):
+    node = cluster.add_node(num_cpus=1)
+    settings = ("placement.label_rows_per_pass=1", "recipe.policy.num_rounds=1")
+    whole = play(make_config(*settings, f"store={tmp_path}/whole"))
+    config = make_config(
+        *settings, "placement.engine=ray", f"placement.ray_address={cluster.address}"
+    )
+    record = play_and_lose(config, cluster, node, "work/label-*/part-*.json")
+    assert addresses(record) == addresses(whole)
+    label = record.rounds[0].steps["label"].address
+    found = table_of(config.store, "label", label)
+    assert found["example_id"].to_pylist() == sorted(set(found["example_id"].to_pylist()))
+    assert found.num_rows == 1047
+
+
+def test_training_goes_on_with_fewer_workers_when_a_node_is_lost(make_config, cluster):
+    node = cluster.add_node(num_cpus=1)
+    config = make_config(
+        "recipe.training.steps.first_round=400",
+        "recipe.policy={num_rounds: 1, label_last: false}",
+        "placement.engine=ray",
+        f"placement.ray_address={cluster.address}",
+        "placement.train_workers=2",
+        "placement.least_train_workers=1",
+        "placement.checkpoint_every_s=0.1",
+    )
+    record = play_and_lose(config, cluster, node, "work/train-*/checkpoint.safetensors")
+    trained = Store(config.store).record("train", record.rounds[0].steps["train"].address)
+    assert trained.counts["steps"] == 400
+    assert 0 < trained.counts["steps_this_attempt"] < 400
+    assert trained.metrics["workers"] == 1
