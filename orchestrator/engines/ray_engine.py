@@ -4,6 +4,7 @@ Every piece of work writes its own files to the store and returns a small report
 actor or worker costs its piece only, and no row passes through Ray's object store.
 """
 
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -145,7 +146,8 @@ class RayEngine:
         from ray.train.torch import TorchTrainer
 
         ray_session.quieten()
-        board = ray.remote(num_cpus=0)(_Board).remote()
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        board = ray.remote(num_cpus=0, label_selector=here)(_Board).remote()
         workers, least = self._placement.train_workers, self._placement.least_train_workers
         name = f"{job.address[:12]}-{uuid.uuid4().hex[:6]}"
         trainer = TorchTrainer(
@@ -234,7 +236,8 @@ class _BoardWatch:
             ready, _ = ray.wait([self._answer], timeout=0)
             if not ready:
                 return
-            self._stop = self._stop or bool(ray.get(ready[0]))
+            with contextlib.suppress(ray.exceptions.RayError):  # progress must never end a fit
+                self._stop = self._stop or bool(ray.get(ready[0]))
         self._answer = self._board.tell.remote(unit, done, total, numbers)
 
     def say(self, text: str) -> None:
