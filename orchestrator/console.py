@@ -122,10 +122,14 @@ def _outcome(event: Event) -> str:
 
 
 def rounds_table(record: RunRecord) -> Table:
-    """The rounds of a run as a table."""
+    """The rounds of a run as a table that fits 80 columns.
+
+    For each round: accepted rows, fewest and most of a class, precision against hidden labels,
+    accuracy on validation and test rows, seconds.
+    """
     title = f"{record.run}: {record.config.method} on {record.config.data}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    names = ("round", "accepted", "a class", "precision", "validation", "test", "seconds", "")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    names = ("round", "accepted", "a class", "prec.", "valid.", "test", "s", "")
     for name in names:
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for each in record.rounds:
@@ -139,11 +143,11 @@ def _row(record: RunRecord, each: RoundRecord) -> tuple[str, ...]:
     if not each.kept:
         note = "rolled back"
     if all(step.from_store for step in each.steps.values()):
-        note = f"{note}, from the store".removeprefix(", ")
+        note = f"{note}, stored".removeprefix(", ")
     return (
         str(each.round),
         "-" if each.accepted is None else f"{each.accepted:,}",
-        f"{min(rows):,} to {max(rows):,}" if rows else "-",
+        f"{min(rows):,}-{max(rows):,}" if rows else "-",
         "-" if each.precision is None else f"{each.precision:.4f}",
         f"{each.validation['accuracy']:.4f}",
         f"{each.test['accuracy']:.4f}",

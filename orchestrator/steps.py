@@ -231,8 +231,10 @@ def resolve_training(
         steps = steps.model_copy(update={"first_round": 1})
     else:
         objective = objective.model_copy(update={"selected": SelectedTerm()})
-        batch = batch.model_copy(update={"selected": 0, "max_copies": 1})
+        alone = batch.labelled_alone or batch.labelled
+        batch = batch.model_copy(update={"selected": 0, "max_copies": 1, "labelled": alone})
         steps = StepCount(first_round=steps.first_round, most=steps.most)
+    batch = batch.model_copy(update={"labelled_alone": None})
     read = {objective.labelled.view} | ({"weak", "strong"} if batch.pool else set())
     if has_selection:
         read.add(objective.selected.view)

@@ -21,6 +21,8 @@ class BatchPlan(Spec):
 
     labelled: Annotated[int, Field(ge=1)] = 64
     """Labelled rows in a global batch; they cycle, so few labels are seen often."""
+    labelled_alone: Annotated[int, Field(ge=1)] | None = None
+    """Labelled rows in a batch while there is no selection, as in round 0; None: as many."""
     selected: Annotated[int, Field(ge=0)] = 64
     """Rows of the selection (pseudo-labelled) in a global batch."""
     pool: Annotated[int, Field(ge=0)] = 0

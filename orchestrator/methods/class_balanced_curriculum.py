@@ -19,7 +19,7 @@ METHOD = Method(
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=600, base=600),
-            batch=BatchPlan(labelled=32, selected=96),
+            batch=BatchPlan(labelled=32, labelled_alone=64, selected=96),
             teacher=ExponentialAverage(decay=0.99),
         ),
         selector=ClassShare(share=Stepwise(values=(0.2, 0.4, 0.6, 0.8, 1.0))),

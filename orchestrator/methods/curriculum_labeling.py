@@ -24,7 +24,7 @@ METHOD = Method(
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=600, base=600),
-            batch=BatchPlan(labelled=32, selected=96),
+            batch=BatchPlan(labelled=32, labelled_alone=64, selected=96),
             objective=Objective(labelled=LabelledTerm(view="strong"), mixup_alpha=1.0),
             teacher=ExponentialAverage(decay=0.99),
         ),

@@ -24,7 +24,7 @@ METHOD = Method(
         student=SmallCnn(dropout=0.2),
         training=TrainingSpec(
             steps=StepCount(first_round=600, base=600),
-            batch=BatchPlan(labelled=32, selected=96, max_copies=10),
+            batch=BatchPlan(labelled=32, labelled_alone=64, selected=96, max_copies=10),
             objective=Objective(labelled=LabelledTerm(label_smoothing=0.1)),
             teacher=ExponentialAverage(decay=0.99),
         ),

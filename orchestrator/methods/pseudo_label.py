@@ -17,7 +17,8 @@ METHOD = Method(
     departs="labels are made between rounds, above a threshold, without a ramp",
     recipe=Recipe(
         training=TrainingSpec(
-            steps=StepCount(first_round=600, base=600), batch=BatchPlan(labelled=32, selected=96)
+            steps=StepCount(first_round=600, base=600),
+            batch=BatchPlan(labelled=32, labelled_alone=64, selected=96),
         ),
         selector=Threshold(threshold=0.95),
         policy=RoundPolicy(num_rounds=4, start="restart", deliver="last"),

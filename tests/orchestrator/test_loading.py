@@ -68,10 +68,10 @@ def test_all_faults_are_reported_at_once_with_path_value_bound_and_nearest_name(
             "selector": {"share": 1.5},
             "policy": {"num_rounds": "many"},
         },
-        "placement": {"label_actors": 0},
+        "placement": {"label_actors": -1},
     }
     assert sorted(faults(tree)) == [
-        "placement.label_actors: must be greater than or equal to 1, found 0",
+        "placement.label_actors: must be greater than or equal to 0, found -1",
         "recipe.policy.num_rounds: must be a valid integer, unable to parse string as an integer, "
         "found 'many'",
         "recipe.selector.share: must be less than or equal to 1, found 1.5",
