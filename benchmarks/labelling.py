@@ -63,7 +63,9 @@ def main() -> None:
     for attempt in range(args.repeat):
         began = time.perf_counter()
         for fragment in fragments:
-            predict(model, fragment, label.job.labelling, 512, torch.device("cpu"))
+            predict(
+                model, fragment, label.job.labelling, 512, torch.device("cpu"), data.num_classes
+            )
         bare_s = time.perf_counter() - began
         began = time.perf_counter()
         reports = list(engine.label(label.job, range(len(fragments)), Silent()))

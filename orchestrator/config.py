@@ -25,11 +25,11 @@ class Placement(Spec):
     use_gpu: bool | None = None
     """Train and label on GPUs; None uses them where there are any."""
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1.0
-    """CPUs that Ray reserves for each training worker and labelling actor."""
+    """CPUs of one node that Ray reserves for each training worker and labelling actor."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Torch threads of a process that trains or labels in the driver; None leaves torch's own."""
     rows_per_pass: Annotated[int, Field(ge=0)] = 0
-    """Most rows in one forward and backward pass of a worker; more are accumulated. 0: no limit."""
+    """Most rows in one pass of a worker, more are accumulated; 0: no limit. Not with batch norm."""
     label_rows_per_pass: Annotated[int, Field(ge=1)] = 512
     """Rows of one forward pass when labelling."""
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
@@ -67,8 +67,8 @@ class RunConfig(Spec):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,60}$")]
     """Name of the run: lower-case letters, digits, dot, dash and underscore."""
-    data: Path
-    """Folder that `selftrain prepare` wrote."""
+    data: str
+    """Folder or URI that `selftrain prepare` wrote; every node must see it."""
     method: str = "default"
     """Method whose recipe is the starting point; `selftrain methods` lists them."""
     recipe: Recipe
@@ -78,6 +78,6 @@ class RunConfig(Spec):
     tracking: Tracking = Tracking()
     """How it is followed."""
     store: str = "store"
-    """Folder or URI (s3://, gs://) of the store of steps."""
+    """Folder or URI (s3://, gs://) of the store of steps; every node must see it."""
     runs: Path = Path("runs")
     """Folder of the runs' records, events and W&B files."""

@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.table import Table
 
 from orchestrator.runs import RoundRecord, RunRecord
+from orchestrator.tracking.secrets import redact
 from orchestrator.tracking.tracker import Event
 
 PLAIN_WIDTH = 110
@@ -60,7 +61,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """One line."""
-        self.rich.print(escape(text))
+        self.rich.print(escape(redact(text)))
 
     def progress(self, unit: str, done: int, total: int, **numbers: float) -> None:
         """Move the bar of the step that runs now."""
@@ -156,7 +157,7 @@ def _row(record: RunRecord, each: RoundRecord) -> tuple[str, ...]:
     )
 
 
-def closing_lines(record: RunRecord, folder: str) -> list[str]:
+def closing_lines(record: RunRecord) -> list[str]:
     """What a run came to, and what to type next."""
     lines = []
     if record.rounds and record.best_round is not None:
@@ -176,8 +177,8 @@ def closing_lines(record: RunRecord, folder: str) -> list[str]:
     lines += [
         "Next:",
         f"  selftrain show {record.run}      this table again, and the steps behind it",
-        f"  wandb sync {folder}/wandb/offline-run-*      upload the run to Weights & Biases",
-        "  selftrain run CONFIG --set recipe.seed=1      another seed; shared steps are reused",
+        f"  selftrain track replay {record.run}      one offline W&B run, to be synced",
+        "  selftrain run CONFIG --set recipe.selector.share=0.3      shared steps are reused",
         "  selftrain methods      the other methods",
     ]
     return lines

@@ -17,7 +17,6 @@ from orchestrator.jobs.job import AuditJob, CrossLabelJob, Fold, LabelJob, Selec
 from orchestrator.jobs.labelling import finished, gather, label_out_of_fold
 from orchestrator.jobs.scoring import audit_shards, gather_audit, run_scoring
 from orchestrator.jobs.selecting import (
-    SelectionShard,
     apply_rule,
     fit_rule,
     gather_selection,
@@ -170,7 +169,10 @@ class Player:
         where = {"round": current.number, "step": name, "kind": step.kind, "address": step.address}
         self._tracker.emit("step_started", **where)
         record, from_store = self._store.once(
-            step.identity, lambda folder: work(step.job, folder), told=self._watch.say
+            step.identity,
+            lambda folder: work(step.job, folder),
+            told=self._watch.say,
+            stopping=self._watch.stopping,
         )
         seconds = time.perf_counter() - began
         current.records[name] = record
@@ -222,14 +224,14 @@ class Player:
 
     def _select(self, job: SelectJob, _: StepFolder) -> Outcome:
         fragments = range(len(self._data.manifest.pool.files))
-        sketches = self._engine.over(partial(sketch_shards, job), fragments)
+        sketches = self._engine.over(partial(sketch_shards, job), fragments, self._watch)
         rule = fit_rule(job, merge_sketches(sketches))
-        parts = self._engine.over(partial(_apply_to_all, job, rule), fragments)
+        parts = self._engine.over(partial(apply_rule, job, rule), fragments, self._watch)
         return gather_selection(job, rule, [shard for part in parts for shard in part])
 
     def _audit(self, job: AuditJob, _: StepFolder) -> Outcome:
         fragments = range(len(self._data.manifest.pool.files))
-        return gather_audit(self._engine.over(partial(audit_shards, job), fragments))
+        return gather_audit(self._engine.over(partial(audit_shards, job), fragments, self._watch))
 
     def _finish(self, current: _Round, kept: bool, reason: str, score: Record) -> RoundRecord:  # noqa: FBT001 - read by position beside its reason
         selected, audit = current.records.get("select"), current.records.get("audit")
@@ -246,7 +248,3 @@ class Player:
             test=score.metrics["test"],
             seconds=round(time.perf_counter() - current.began, 3),
         )
-
-
-def _apply_to_all(job: SelectJob, rule: Any, fragments: Any) -> list[SelectionShard]:
-    return [apply_rule(job, rule, fragment) for fragment in fragments]

@@ -19,6 +19,8 @@ class Cluster:
     cpus: float
     gpus: float
     nodes: int
+    largest_node_cpus: float = 0.0
+    """CPUs of the node that has most; nothing larger can ever be placed."""
     joined_here: bool = False
     """Whether this call joined or started it, and so should leave it again."""
 
@@ -70,8 +72,9 @@ def cluster_size() -> Cluster:
     """CPUs, GPUs and nodes of the cluster that this process has joined."""
     ray = import_ray()
     found = ray.cluster_resources()
-    nodes = sum(1 for node in ray.nodes() if node["Alive"])
-    return Cluster(found.get("CPU", 0.0), found.get("GPU", 0.0), nodes)
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    largest = max((node.get("CPU", 0.0) for node in alive), default=0.0)
+    return Cluster(found.get("CPU", 0.0), found.get("GPU", 0.0), len(alive), largest)
 
 
 def check_feasible(placement: Placement, cluster: Cluster) -> None:
@@ -88,15 +91,19 @@ def check_feasible(placement: Placement, cluster: Cluster) -> None:
             f"{least} training workers with {placement.cpus_per_worker:g} CPUs each need "
             f"{needed:g} CPUs, the cluster has {cluster.cpus:g}"
         )
-    if placement.cpus_per_worker > cluster.cpus:
+    if placement.cpus_per_worker > cluster.largest_node_cpus:
         faults.append(
-            f"a labelling actor needs {placement.cpus_per_worker:g} CPUs, "
-            f"the cluster has {cluster.cpus:g}"
+            f"a worker needs {placement.cpus_per_worker:g} CPUs of one node, the largest node has "
+            f"{cluster.largest_node_cpus:g}: lower placement.cpus_per_worker"
         )
+    on_gpus = placement.use_gpu is not False and cluster.gpus >= 1
     if placement.use_gpu and not cluster.gpus:
         faults.append("placement.use_gpu is true, but the cluster has no GPU")
-    if placement.use_gpu and least > cluster.gpus:
-        faults.append(f"{least} training workers need a GPU each, the cluster has {cluster.gpus:g}")
+    if on_gpus and least > cluster.gpus:
+        faults.append(
+            f"{least} training workers need a GPU each, the cluster has {cluster.gpus:g}: lower "
+            "placement.train_workers or set placement.use_gpu: false"
+        )
     if faults:
         raise InfeasibleError("; ".join(faults))
 

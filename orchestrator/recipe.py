@@ -55,7 +55,7 @@ class RoundPolicy(Spec):
     roll_back_below: Annotated[float, Field(ge=0, le=1)] | None = None
     """Roll a round back if its validation accuracy falls by more than this share; None never."""
     label_last: bool = True
-    """Label and select once more after the last round: the pool's final pseudo-labels."""
+    """Label and select once more after the last round: by the last kept teacher."""
     patience_rounds: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many rounds in a row without a better validation; None never."""
 

@@ -2,7 +2,7 @@
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.engines.base import Engine
 from orchestrator.engines.local_engine import LocalEngine
 from orchestrator.engines.ray_engine import RayEngine
-from orchestrator.errors import Interrupted, SelftrainError
+from orchestrator.errors import Interrupted
 from orchestrator.noise import native_noise_to
 from orchestrator.play import Player
-from orchestrator.runs import RunRecord, data_digest, run_id, save_run
+from orchestrator.runs import RECORD, RunRecord, data_digest, load_run, run_id, save_run
 from orchestrator.signals import StopRequest
 from orchestrator.store.files import Files
 from orchestrator.store.lease import Lease
@@ -39,11 +39,14 @@ class RunWatch:
     tracker: Tracker
     stop: StopRequest
     told_at: float = 0.0
-    round: int = 0
+    step: dict[str, Any] = field(default_factory=dict)
+    """Round, name and address of the step that runs."""
 
     def hear(self, event: Any) -> None:
-        """Know which round runs."""
-        self.round = event.get("round", self.round)
+        """Know which step runs."""
+        if event["event"] == "step_started":
+            self.step = {name: event[name] for name in ("round", "step", "address")}
+            self.told_at = 0.0
 
     def close(self) -> None:
         """Nothing is held."""
@@ -56,9 +59,9 @@ class RunWatch:
             self.tracker.emit(
                 "progress",
                 unit=unit,
-                round=self.round,
                 step_in_round=done,
                 of=total,
+                **self.step,
                 **numbers,
             )
 
@@ -76,13 +79,16 @@ def make_engine(placement: Placement) -> Engine:
     return LocalEngine(placement) if placement.engine == "local" else RayEngine(placement)
 
 
-def play_run(config: RunConfig, console: Console, stop: StopRequest) -> tuple[RunRecord, Path]:
+def play_run(
+    config: RunConfig, console: Console, stop: StopRequest, *, wait: bool = True
+) -> tuple[RunRecord, Path]:
     """Play a run to its end, or go on with it; its record and its folder.
 
     A second process on the same run waits for the first and then finds every step in the store.
 
     Raises:
         Interrupted: Stopped on request; the same command goes on.
+        BusyError: Another process plays this run, and ``wait`` is False.
         SelftrainError: The run can't be played; the error says what to do.
     """
     data = Dataset(config.data)
@@ -90,7 +96,14 @@ def play_run(config: RunConfig, console: Console, stop: StopRequest) -> tuple[Ru
     config = config.model_copy(update={"store": store.root})
     run = run_id(config, data)
     folder = config.runs / run
-    lease = Lease(Files(folder), "lease.json", what=f"run {run}", told=console.say)
+    lease = Lease(
+        Files(folder),
+        "lease.json",
+        what=f"run {run}",
+        wait=wait,
+        told=console.say,
+        stopping=stop.asked,
+    )
     with lease:
         store.check_writable()
         (folder / "config.yaml").write_text(yaml.safe_dump(redact(config.plain()), sort_keys=False))
@@ -123,12 +136,15 @@ def _play(
     watch = RunWatch(console, tracker, stop)
     tracker.add(watch)
     latest = record
+    before = load_run(folder).rounds if (folder / RECORD).exists() else ()
 
     def save(changed: RunRecord) -> None:
         nonlocal latest
         seconds = round(time.perf_counter() - began, 3)
         latest = changed.model_copy(update={"seconds": seconds})
-        save_run(folder, latest)
+        unfinished = latest.status != "finished"
+        rounds = latest.rounds + (before[len(latest.rounds) :] if unfinished else ())
+        save_run(folder, latest.model_copy(update={"rounds": rounds}))
 
     tracker.emit("run_started", run=record.run, config=config.plain(), data=record.data)
     try:
@@ -143,7 +159,7 @@ def _play(
         save(latest.model_copy(update={"status": "interrupted"}))
         tracker.emit("run_interrupted", reason=str(error))
         raise
-    except (SelftrainError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:
         save(latest.model_copy(update={"status": "failed"}))
         tracker.emit("run_failed", error=f"{type(error).__name__}: {error}")
         raise

@@ -4,6 +4,7 @@ An identity holds exactly what its kind of step reads: settings resolved to plai
 round, addresses of inputs, the seed. Names, placement and tracking never enter.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -24,6 +25,7 @@ from orchestrator.jobs.job import (
 )
 from orchestrator.store.store import Identity
 from trainables.augment import STRONG, WEAK
+from trainables.models import SmallCnn, TimmModel
 from trainables.objective import SelectedTerm
 from trainables.randomness import derive
 from trainables.schedules import at_round
@@ -72,6 +74,8 @@ class Steps:
         self._store = config.store
         self._manifest = data.manifest
         self._num_rounds = config.recipe.policy.num_rounds
+        self._student = student_read(config.recipe.student)
+        _check_workers(config)
 
     def train(
         self,
@@ -93,17 +97,17 @@ class Steps:
             inputs["pool"] = self._manifest.pool.digest
         if start is not None:
             inputs["start"] = start
-        reads: dict[str, Any] = {
-            "student": self._recipe.student.plain(),
-            "training": training.plain(),
-        }
+        reads: dict[str, Any] = {"student": self._student, "training": training.plain()}
         if fold is not None:
             reads["fold"] = fold.plain()
         seed = derive(self._recipe.seed, "train", round_)
         identity = self._identity("train", reads, inputs, seed)
+        student = self._recipe.student
+        if isinstance(student, TimmModel) and student.checkpoint is not None:
+            student = student.model_copy(update={"checkpoint": student.checkpoint.absolute()})
         job = TrainJob(
             **self._job(identity),
-            student=self._recipe.student,
+            student=student,
             training=training,
             num_steps=training.steps.resolve(num_selected, training.batch.selected),
             seed=seed,
@@ -130,7 +134,7 @@ class Steps:
         inputs = {f"fold-{i}": address for i, address in enumerate(folds)}
         inputs["labelled"] = self._manifest.labelled.digest
         identity = self._identity("cross_label", {"labelling": labelling.plain()}, inputs)
-        job = CrossLabelJob(**self._job(identity), folds=folds, labelling=labelling, seed=0)
+        job = CrossLabelJob(**self._job(identity), folds=folds, labelling=labelling)
         return Step(identity, job)
 
     def select(
@@ -194,6 +198,35 @@ class Steps:
             "num_classes": self._data.num_classes,
             "form": self._form,
         }
+
+
+def student_read(student: SmallCnn | TimmModel) -> dict[str, Any]:
+    """What training reads of a student: a local checkpoint enters by its content, not its path.
+
+    Raises:
+        ConfigError: The checkpoint can't be read.
+    """
+    plain = student.plain()
+    if isinstance(student, TimmModel) and student.checkpoint is not None:
+        try:
+            content = student.checkpoint.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"recipe.student.checkpoint: {student.checkpoint}: {error.strerror}"
+            ) from error
+        plain["checkpoint"] = hashlib.sha256(content).hexdigest()
+    return plain
+
+
+def _check_workers(config: RunConfig) -> None:
+    """Every training worker needs a labelled row of each batch."""
+    batch, workers = config.recipe.training.batch, config.placement.train_workers
+    least = min(batch.labelled, batch.labelled_alone or batch.labelled)
+    if workers > least:
+        raise ConfigError(
+            f"placement.train_workers is {workers}, but a batch holds {least} labelled rows and "
+            "each worker needs one: raise recipe.training.batch.labelled or use fewer workers"
+        )
 
 
 def image_form(config: RunConfig, data: Dataset) -> ImageForm:

@@ -103,8 +103,8 @@ def _stages(spec: ViewSpec) -> list[Any]:
 def _cut(params: dict[str, Tensor], rows: Tensor, of: int, device: torch.device) -> dict[str, Any]:
     """Parameters of the chosen rows of a batch.
 
-    kornia draws most parameters only for the images that a stage hits (``batch_prob``), so those
-    are found through the running count of hits.
+    Parameters that a stage drew only for the images it hits (``batch_prob``) are found through the
+    running count of hits.
     """
     hit = params["batch_prob"].round().bool()
     place = hit.cumsum(0) - 1

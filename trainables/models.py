@@ -77,11 +77,27 @@ def _timm_model(spec: TimmModel, channels: int, size: int, num_classes: int) -> 
     return model
 
 
+def synchronised(model: nn.Module) -> nn.Module:
+    """The model with batch norm over the rows of all workers; GPUs only.
+
+    timm's own conversion keeps the activations that its fused layers hold; torch's drops them.
+    """
+    from timm.layers import convert_sync_batchnorm
+
+    converted: nn.Module = convert_sync_batchnorm(model)
+    return converted
+
+
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return dict(load_file(path))
     weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return weights
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether an image's output in training depends on the other images of its pass."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
 
 
 def num_parameters(model: nn.Module) -> int:

@@ -19,7 +19,6 @@ from trainables.spec import Spec
 
 Weight = Annotated[Scalar, Bounds(low=0, over=("rounds", "steps"))]
 Share = Annotated[Scalar, Bounds(low=0, high=1, over=("rounds", "steps"))]
-Normaliser = Literal["all", "selected", "weight_mass"]
 
 
 class LabelledTerm(Spec):
@@ -66,8 +65,8 @@ class ConsistencyTerm(Spec):
     """Soft targets are sharpened by p^(1/temperature); the threshold reads p itself."""
     align: bool = False
     """Move targets towards a uniform class balance (running mean of predictions, decay 0.99)."""
-    normalise: Normaliser = "all"
-    """Denominator: all pool rows of the batch, or the accepted ones, or the sum of weights."""
+    normalise: Literal["all", "selected"] = "all"
+    """Denominator: all pool rows of the batch, or the accepted ones."""
 
 
 class Objective(Spec):

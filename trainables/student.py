@@ -3,11 +3,12 @@
 All randomness is a function of the seed and the step, and every worker draws rows and views for
 the *global* batch, so what a student learns does not depend on interruptions, nor, up to the order
 of float sums, on the number of workers. Two things do: dropout is drawn by each worker for its own
-rows, and batch norm on CPU normalises over a worker's own rows (on GPUs it is synchronised).
+rows, and batch norm normalises over the rows of one forward pass (synchronised between GPUs).
 
 Legend: B rows of the global batch, C classes.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from trainables import teachers
 from trainables.augment import View
 from trainables.batches import BatchPlan, Cycle, Source, TrainingSet, share_of
+from trainables.models import synchronised
 from trainables.objective import Objective, consistency_mass, cross_entropy, mixed
 from trainables.optimiser import OptimiserSpec
 from trainables.randomness import derive, numpy_stream
@@ -143,7 +145,6 @@ def fit(
         while state.step < num_steps:
             step = state.step
             _set_rate(state.optimiser, spec.optimiser.rate_at(step, num_steps))
-            torch.manual_seed(derive(seed, "dropout", step, worker.rank))
             terms = _train_step(spec, state, wrapped, loader, num_steps, worker)
             teachers.follow(spec.teacher, state.teacher, state.student, step)
             state.step += 1
@@ -170,20 +171,21 @@ def _train_step(
         strong, target, kept = _consistency(spec, state, loader, num_steps, worker)
         images, mass = torch.cat([images, strong]), torch.cat([mass, target])
         owners = torch.cat([owners, owners.new_full((len(strong),), 2)])
-    size = worker.rows_per_pass or max(1, len(images))
-    pieces = range(0, len(images), size)
+    # after the views, which seed the global generators for themselves
+    torch.manual_seed(derive(loader.seed, "dropout", state.step, worker.rank))
+    pieces = _num_pieces(loader, worker)
     state.optimiser.zero_grad(set_to_none=True)
     losses = torch.zeros(3)
-    for at in pieces:
-        cut = slice(at, at + size)
-        last = at + size >= len(images)
+    cuts = [torch.tensor_split(values, pieces) for values in (images, mass, owners)]
+    for at, (rows, target, owner) in enumerate(zip(*cuts, strict=True)):
+        last = at + 1 == pieces
         with _maybe_no_sync(wrapped, synchronise=last), _autocast(spec, worker):
-            logits = wrapped(images[cut].contiguous(memory_format=torch.channels_last))
-            loss = cross_entropy(logits, mass[cut]) * worker.world
+            logits = wrapped(rows.contiguous(memory_format=torch.channels_last))
+            loss = cross_entropy(logits, target) * worker.world
             torch.autograd.backward(loss)
         with torch.no_grad():
-            rows = -(mass[cut] * torch.log_softmax(logits.float(), 1)).sum(1)
-            losses.index_add_(0, owners[cut].cpu(), rows.cpu())
+            by_row = -(target * torch.log_softmax(logits.float(), 1)).sum(1)
+            losses.index_add_(0, owner.cpu(), by_row.cpu())
     if spec.optimiser.max_grad_norm:
         nn.utils.clip_grad_norm_(state.student.parameters(), spec.optimiser.max_grad_norm)
     state.optimiser.step()
@@ -191,6 +193,14 @@ def _train_step(
     names = ("labelled", "selected", "consistency")
     terms = dict(zip(names, losses.tolist(), strict=True)) | {"consistency_accepted": kept}
     return {"loss": float(losses.sum())} | terms
+
+
+def _num_pieces(loader: "_Loader", worker: Worker) -> int:
+    """Forward passes that a batch is cut into: as many on every worker, however rows fall."""
+    if not worker.rows_per_pass:
+        return 1
+    shares = (loader.supervised_rows / worker.world, loader.pool_rows / worker.world)
+    return max(1, math.ceil(sum(map(math.ceil, shares)) / worker.rows_per_pass))
 
 
 @torch.no_grad()
@@ -228,7 +238,7 @@ class _Loader:
     def __init__(
         self, spec: TrainingSpec, data: TrainingSet, num_classes: int, seed: int, worker: Worker
     ) -> None:
-        self.data, self._spec, self._seed, self._worker = data, spec, seed, worker
+        self.data, self._spec, self.seed, self._worker = data, spec, seed, worker
         self._num_classes = num_classes
         plan, goal = spec.batch, spec.objective
         self._views = {"weak": View(goal.weak), "strong": View(goal.strong)}
@@ -238,8 +248,8 @@ class _Loader:
         )
         self._pool = Cycle(len(data.pool), plan.pool, seed, "pool") if data.pool else None
         self.pool_rows = plan.pool if data.pool else 0
-        self.images_per_step = plan.labelled + self.pool_rows
-        self.images_per_step += plan.selected if data.selected else 0
+        self.supervised_rows = plan.labelled + (plan.selected if data.selected else 0)
+        self.images_per_step = self.supervised_rows + self.pool_rows
 
     def supervised(self, step: int, num_steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Images [b, C, H, W], target mass [b, C] and term (0 labelled, 1 selected) [b]."""
@@ -251,7 +261,7 @@ class _Loader:
         if not alpha:
             images, mass = self._rows(mine, step, num_steps)
             return images, mass, torch.from_numpy((mine >= plan.labelled).astype(np.int64))
-        stream = numpy_stream(self._seed, "mixup", step)
+        stream = numpy_stream(self.seed, "mixup", step)
         partner = stream.permutation(total)[mine]
         drawn = stream.beta(alpha, alpha, size=total)
         share = torch.from_numpy(np.maximum(drawn, 1 - drawn)[mine]).float()
@@ -307,7 +317,7 @@ class _Loader:
         images = source.images(at, self._worker.device)
         plan = self._spec.batch
         of = {"labelled": plan.labelled, "selected": plan.selected}.get(name, plan.pool)
-        seed = derive(self._seed, "view", name, step)
+        seed = derive(self.seed, "view", name, step)
         return self._views[view](images, seed=seed, rows=rows.tolist(), of=of)
 
 
@@ -315,7 +325,7 @@ def _wrap(model: nn.Module, worker: Worker) -> nn.Module:
     if worker.world == 1:
         return model
     if worker.device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        model = synchronised(model)
     ids = [worker.device.index] if worker.device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 

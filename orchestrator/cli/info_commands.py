@@ -13,6 +13,7 @@ from orchestrator.console import Console
 from orchestrator.doctor import examine
 from orchestrator.errors import InfeasibleError
 from orchestrator.methods import load_method, method_names
+from orchestrator.tracking.secrets import redact
 
 
 def methods(
@@ -74,7 +75,7 @@ def doctor(
     """Look at versions, Ray, GPUs, the store, free disk and W&B, and say what is amiss."""
     findings = examine(store, Placement(ray_address=ray_address), with_ray=ray)
     if as_json:
-        typer.echo(json.dumps([f.plain() for f in findings]))
+        typer.echo(json.dumps(redact([f.plain() for f in findings])))
     else:
         console = Console()
         for each in findings:

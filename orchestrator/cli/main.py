@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 
 import typer
 
@@ -36,3 +37,6 @@ def main() -> None:
     except SelftrainError as error:
         sys.stderr.write(f"{redact(str(error))}\n")
         sys.exit(error.exit_code)
+    except Exception:  # noqa: BLE001 - a fault of ours: shown whole, but without secrets
+        sys.stderr.write(redact(traceback.format_exc()))
+        sys.exit(1)

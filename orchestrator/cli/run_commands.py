@@ -22,7 +22,12 @@ from orchestrator.store.store import Store
 track = typer.Typer(help="Tracking of runs.", no_args_is_help=True)
 
 
-def run(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def run(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    wait: Annotated[bool, typer.Option(help="Wait if another process plays this run.")] = True,
+    as_json: AsJson = False,
+) -> None:
     """Play a run, or go on with it: the same command after any crash."""
     began = time.perf_counter()
     settings = load_config(config, overrides or [])
@@ -30,14 +35,14 @@ def run(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False
     stop.install()
     with Console(to_stderr=as_json) as console:
         try:
-            record, folder = play_run(settings, console, stop)
+            record, _ = play_run(settings, console, stop, wait=wait)
         except Interrupted as error:
             raise Interrupted(f"{error}; the same command goes on from here") from error
     if as_json:
         typer.echo(json.dumps(record.answer()))
         return
     console.rich.print(rounds_table(record))
-    for line in closing_lines(record, str(folder)):
+    for line in closing_lines(record):
         console.say(line)
     console.say(f"Took {time.perf_counter() - began:.1f} s.")
 

@@ -8,9 +8,9 @@ import typer
 
 from orchestrator.cli.options import AsJson, StoreRoot
 from orchestrator.console import Console
-from orchestrator.errors import StoreError
-from orchestrator.runs import RECORD, load_run
+from orchestrator.errors import ConfigError, StoreError
 from orchestrator.store.store import Store
+from orchestrator.tracking.tracker import EVENTS, read_events
 
 app = typer.Typer(help="The store of steps.", no_args_is_help=True)
 
@@ -102,12 +102,20 @@ def _delete(store: Store, name: str) -> None:
 
 
 def _pointed_at(folders: list[Path]) -> set[tuple[str, str]]:
-    """Steps that the runs below these folders point at."""
+    """Steps that the runs below these folders have ever begun.
+
+    Raises:
+        ConfigError: A folder holds no run, so that everything would count as unused.
+    """
     found: set[tuple[str, str]] = set()
     for folder in folders:
-        for path in folder.glob(f"*/{RECORD}"):
-            record = load_run(path.parent)
-            found |= {
-                (step.kind, step.address) for each in record.rounds for step in each.steps.values()
-            }
+        runs = sorted(path.parent for path in folder.glob(f"*/{EVENTS}"))
+        if not runs:
+            raise ConfigError(f"--runs {folder}: there is no run; nothing was deleted")
+        found |= {
+            (event["kind"], event["address"])
+            for run in runs
+            for event in read_events(run)
+            if event["event"] == "step_started"
+        }
     return found

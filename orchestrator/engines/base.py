@@ -28,7 +28,7 @@ class Engine(Protocol):
         """Label fragments of the pool, each exactly once; reports come in any order."""
 
     def over(
-        self, function: Callable[[Sequence[int]], Result], fragments: Sequence[int]
+        self, function: Callable[[Sequence[int]], Result], fragments: Sequence[int], watch: Watch
     ) -> list[Result]:
         """The function's results over groups of fragments that together are all of them."""
 

@@ -44,9 +44,10 @@ class LocalEngine:
             yield labeller.label(fragment)
 
     def over(
-        self, function: Callable[[Sequence[int]], Result], fragments: Sequence[int]
+        self, function: Callable[[Sequence[int]], Result], fragments: Sequence[int], watch: Watch
     ) -> list[Result]:
-        return [function([fragment]) for fragment in fragments]
+        del watch  # reading shards takes no time worth stopping in
+        return [function(fragments)]
 
     def device(self) -> str:
         return self._device

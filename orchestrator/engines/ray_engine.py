@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from orchestrator import ray_session
+from orchestrator import errors, ray_session
 from orchestrator.config import Placement
 from orchestrator.engines.base import Result
 from orchestrator.engines.local_engine import LocalEngine, local_device
@@ -22,6 +22,7 @@ from orchestrator.errors import Interrupted, LostWorkError, SelftrainError
 from orchestrator.jobs.job import LabelJob, TrainJob
 from orchestrator.jobs.labelling import Labeller, ShardReport
 from orchestrator.jobs.training import run_training
+from orchestrator.store.files import Files, below
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome
 from orchestrator.watch import Watch
@@ -72,13 +73,14 @@ class RayEngine:
             num_cpus=self._placement.cpus_per_worker,
             num_gpus=gpus,
         )
-        for row in rows.iter_rows():
+        for row in _rows_of(rows):
+            _raise_if_told(row)
             yield ShardReport.model_validate_json(row["report"])
             if watch.stopping():
                 raise Interrupted("labelling stopped between two fragments; finished ones stay")
 
     def over(
-        self, function: Callable[[Sequence[int]], Result], fragments: Sequence[int]
+        self, function: Callable[[Sequence[int]], Result], fragments: Sequence[int], watch: Watch
     ) -> list[Result]:
         if len(fragments) == 1:
             return [function(fragments)]  # not worth a task
@@ -88,11 +90,17 @@ class RayEngine:
         groups = min(len(fragments), 4 * max(1, int(cluster.cpus)))
         task = ray.remote(num_cpus=self._placement.cpus_per_worker)(_call)
         refs = [task.remote(function, list(fragments[i::groups])) for i in range(groups)]
+        rest = refs
+        while rest:
+            _, rest = ray.wait(rest, num_returns=len(rest), timeout=POLL_S)
+            if rest and watch.stopping():
+                raise Interrupted("stopped while shards were read; the step starts over")
         results: list[Result] = ray.get(refs)
         return results
 
     def device(self) -> str:
-        return local_device(self._placement)
+        """The device of scoring, which the driver does: its GPU if it has one, else the CPU."""
+        return "cuda:0" if torch.cuda.is_available() and self._placement.use_gpu else "cpu"
 
     def close(self) -> None:
         if self._cluster is not None:
@@ -118,7 +126,7 @@ class RayEngine:
         done: list[Outcome | BaseException] = []
 
         def loop() -> None:
-            device = torch.device(self.device())
+            device = torch.device(local_device(self._placement))
             worker = Worker(device=device, rows_per_pass=job.rows_per_pass)
             try:
                 outcome = run_training(job, worker, watch)
@@ -161,7 +169,7 @@ class RayEngine:
             ),
             run_config=RunConfig(
                 name=name,
-                storage_path=f"{job.store}/ray-train",
+                storage_path=below(job.store, "ray-train"),
                 failure_config=FailureConfig(
                     max_failures=self._placement.retries,
                     # groups that could not start, while a lost node still counts as there
@@ -178,9 +186,9 @@ class RayEngine:
             raise _explain(error) from error
         finally:
             ray.kill(board)
+            Files(job.store).delete_folder(f"ray-train/{name}")
         value: dict[str, Any] = result.return_value
-        if "interrupted" in value:
-            raise Interrupted(value["interrupted"])
+        _raise_if_told(value)
         files = tuple(FileEntry.model_validate(entry) for entry in value["files"])
         return Outcome(files, value["counts"], value["metrics"])
 
@@ -193,10 +201,41 @@ class _LabelActor:
     """One actor of the labelling pool: holds the teacher, labels whole fragments."""
 
     def __init__(self, job: str, use_gpu: bool) -> None:  # noqa: FBT001 - Ray passes by position
-        self._labeller = Labeller(LabelJob.model_validate_json(job), "cuda:0" if use_gpu else "cpu")
+        self._job, self._device = LabelJob.model_validate_json(job), "cuda:0" if use_gpu else "cpu"
+        self._labeller: Labeller | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        return {"report": self._labeller.label(int(row["fragment"])).model_dump_json()}
+        told = {"report": "", "error": "", "message": ""}
+        try:
+            self._labeller = self._labeller or Labeller(self._job, self._device)
+            report = self._labeller.label(int(row["fragment"]))
+        except SelftrainError as error:  # returned: Ray would wrap it
+            return told | {"error": type(error).__name__, "message": str(error)}
+        return told | {"report": report.model_dump_json()}
+
+
+def _rows_of(rows: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a Ray Data pipeline; its failures become errors of ours.
+
+    Raises:
+        LostWorkError: The pipeline failed or stood still.
+    """
+    import ray
+
+    try:
+        yield from rows.iter_rows()
+    except ray.exceptions.RayError as error:
+        last = (str(error).strip().splitlines() or [repr(error)])[-1]
+        raise LostWorkError(
+            f"labelling failed: {last}; logs in {ray_session.log_folder()}; start the same "
+            "command again: finished fragments are kept"
+        ) from error
+
+
+def _raise_if_told(told: dict[str, Any]) -> None:
+    """Raise the error that a worker returned, as its own class."""
+    if name := told.get("error"):
+        raise getattr(errors, name)(told["message"])
 
 
 class _Board:
@@ -294,8 +333,10 @@ def _train_loop(config: dict[str, Any], *, board: Any) -> dict[str, Any] | None:
     )
     try:
         outcome = run_training(job, worker, _BoardWatch(board))
-    except Interrupted as stop:
-        return {"interrupted": str(stop)}
+    except LostWorkError:
+        raise  # worth another try
+    except SelftrainError as error:  # returned: Ray would try again what can't be mended by trying
+        return {"error": type(error).__name__, "message": str(error)}
     if outcome is None:
         return None
     return {

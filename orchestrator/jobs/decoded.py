@@ -1,6 +1,5 @@
 """Decoded pool fragments, kept while there is room: a run reads each of them every round."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
 
@@ -27,28 +26,25 @@ class Decoded:
 
 
 class _Cache:
-    """Least recently used fragments up to a number of bytes."""
+    """Fragments up to a number of bytes; the first ones stay."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most, self._bytes = most_bytes, 0
-        self._held: OrderedDict[tuple[str, str], Decoded] = OrderedDict()
+        self._held: dict[tuple[str, str], Decoded] = {}
         self._lock = Lock()
 
     def get(self, key: tuple[str, str]) -> Decoded | None:
         with self._lock:
-            if (found := self._held.get(key)) is not None:
-                self._held.move_to_end(key)
-            return found
+            return self._held.get(key)
 
     def put(self, key: tuple[str, str], value: Decoded) -> None:
         with self._lock:
-            if key in self._held or value.pixels.nbytes > self._most:
+            if key in self._held:
                 return
+            if self._bytes + value.pixels.nbytes > self._most:
+                return  # the pool is read in a cycle: evicting would leave nothing to find
             self._held[key] = value
             self._bytes += value.pixels.nbytes
-            while self._bytes > self._most:
-                _, dropped = self._held.popitem(last=False)
-                self._bytes -= dropped.pixels.nbytes
 
 
 _CACHE = _Cache(CACHE_BYTES)

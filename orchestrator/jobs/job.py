@@ -77,7 +77,6 @@ class CrossLabelJob(Job):
     folds: tuple[str, ...]
     """Addresses of the fold students, in order."""
     labelling: LabellingSpec
-    seed: int
 
 
 class SelectJob(Job):

@@ -58,7 +58,9 @@ class Labeller:
         job, began_at = self._job, time.time()
         entry = self._data.manifest.pool.files[fragment]
         decoded = decoded_fragment(self._data, entry, job.form)
-        beliefs = predict(self._model, decoded, job.labelling, job.rows_per_pass, self._device)
+        beliefs = predict(
+            self._model, decoded, job.labelling, job.rows_per_pass, self._device, job.num_classes
+        )
         table = beliefs.to_table(schemas.predictions(job.num_classes))
         table = schemas.conform(table, table.schema, f"predictions of fragment {fragment}")
         report = ShardReport(
@@ -80,6 +82,7 @@ def predict(
     labelling: LabellingSpec,
     rows_per_pass: int,
     device: torch.device,
+    num_classes: int,
 ) -> Beliefs:
     """What the model believes about decoded images; log-probabilities are float32.
 
@@ -90,10 +93,12 @@ def predict(
         _log_probs(model, decoded.pixels[at : at + rows_per_pass], labelling, device)
         for at in range(0, len(decoded.pixels), rows_per_pass)
     ]
-    num_classes = blocks[0].shape[1] if blocks else 0
-    log_probs = np.concatenate(blocks) if blocks else np.zeros((0, num_classes), np.float32)
+    log_probs = np.concatenate(blocks or [np.zeros((0, num_classes), np.float32)])
     if np.isnan(log_probs).any():
-        raise DataError("the teacher's predictions are not numbers: its training diverged")
+        raise DataError(
+            "the teacher's predictions are not numbers, so its training diverged: lower "
+            "recipe.training.optimiser.learning_rate or set its max_grad_norm"
+        )
     return Beliefs.of_log_probs(decoded.example_ids, log_probs)
 
 
@@ -203,4 +208,4 @@ def _fold_beliefs(
         rows = table.filter(pa.array(fold == number))
         decoded = decode_rows(rows["example_id"].to_pylist(), rows["image"].to_pylist(), job.form)
         model = load_teacher(store, job, train)
-        yield predict(model, decoded, job.labelling, 512, torch.device("cpu"))
+        yield predict(model, decoded, job.labelling, 512, torch.device("cpu"), job.num_classes)

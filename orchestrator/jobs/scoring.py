@@ -42,7 +42,9 @@ def _scores(
             name, reason = next(iter(decoded.refused.items()))
             raise DataError(f"{entry.name}, row {name!r}: {reason}; prepare the data again")
         labels.append(data.read(entry, ["label"])["label"].to_numpy())
-        blocks.append(predict(model, decoded, LabellingSpec(), ROWS_PER_PASS, device))
+        blocks.append(
+            predict(model, decoded, LabellingSpec(), ROWS_PER_PASS, device, job.num_classes)
+        )
     return measure(np.concatenate(labels), np.concatenate([b.log_probs for b in blocks]))
 
 

@@ -52,10 +52,11 @@ def sketch_shards(job: SelectJob, fragments: Sequence[int]) -> bytes:
 
 def merge_sketches(parts: Sequence[bytes]) -> Sketch:
     """One sketch from the bytes of several."""
-    first, *rest = (sketch_from_bytes(part) for part in parts)
-    for other in rest:
-        first = first.merge(other)
-    return first
+    found = [sketch_from_bytes(part) for part in parts]
+    while len(found) > 1:  # in pairs, so that no key is sorted more than log(parts) times
+        pairs = [found[i : i + 2] for i in range(0, len(found), 2)]
+        found = [pair[0].merge(pair[1]) if len(pair) == 2 else pair[0] for pair in pairs]
+    return found[0]
 
 
 def fit_rule(job: SelectJob, merged: Sketch) -> Rule:
@@ -71,26 +72,27 @@ def fit_rule(job: SelectJob, merged: Sketch) -> Rule:
     return job.selector.fit(merged, Labelled(class_rows, beliefs, labels), job.seed)
 
 
-def apply_rule(job: SelectJob, rule: Rule, fragment: int) -> SelectionShard:
-    """Select from one shard and write the selection's shard beside it."""
+def apply_rule(job: SelectJob, rule: Rule, fragments: Sequence[int]) -> list[SelectionShard]:
+    """Select from some shards, row by row, and write the selection's shards."""
     store = Store(job.store)
-    record = store.record("label", job.predictions)
-    beliefs = Beliefs.of_table(store.read_table(record, shard_name(fragment)))
-    accepted = rule.accepts(beliefs)
-    soft = job.targets.kind == "soft"
-    schema = schemas.selection(job.num_classes, soft=soft)
-    table = _rows(job, beliefs, np.flatnonzero(accepted), schema)
-    if job.previous is not None:
-        kept = store.read_table(store.record("select", job.previous), shard_name(fragment))
-        table = _with_kept(table, kept, schema)
-    table = schemas.conform(table, schema, f"selection of fragment {fragment}")
+    predicted = store.record("label", job.predictions)
+    previous = store.record("select", job.previous) if job.previous is not None else None
+    schema = schemas.selection(job.num_classes, soft=job.targets.kind == "soft")
     folder = store.folder("select", job.address)
-    counts = np.bincount(table["label"].to_numpy(), minlength=job.num_classes)
-    return SelectionShard(
-        fragment=fragment,
-        file=folder.write_table(shard_name(fragment), table),
-        class_rows=tuple(counts.tolist()),
-    )
+    shards = []
+    for fragment in fragments:
+        name = shard_name(fragment)
+        beliefs = Beliefs.of_table(store.read_table(predicted, name))
+        table = _rows(job, beliefs, np.flatnonzero(rule.accepts(beliefs)), schema)
+        if previous is not None:
+            table = _with_kept(table, store.read_table(previous, name), schema)
+        table = schemas.conform(table, schema, f"selection of fragment {fragment}")
+        counts = np.bincount(table["label"].to_numpy(), minlength=job.num_classes)
+        file = folder.write_table(name, table)
+        shards.append(
+            SelectionShard(fragment=fragment, file=file, class_rows=tuple(counts.tolist()))
+        )
+    return shards
 
 
 def gather_selection(job: SelectJob, rule: Rule, shards: Sequence[SelectionShard]) -> Outcome:

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import DataError, Interrupted
+from orchestrator.errors import ConfigError, DataError, Interrupted, LostWorkError
 from orchestrator.jobs.decoded import decode_rows, decoded_fragment
 from orchestrator.jobs.job import ImageForm, Job, TrainJob
 from orchestrator.store.record import Record
@@ -24,7 +24,7 @@ from trainables.checkpoint import (
     weights_from_bytes,
     weights_to_bytes,
 )
-from trainables.models import SmallCnn, TimmModel, build, num_parameters
+from trainables.models import SmallCnn, TimmModel, build, has_batch_norm, num_parameters
 from trainables.randomness import derive, id_hash
 from trainables.student import Progress, TrainState, Worker, fit, start
 
@@ -69,12 +69,19 @@ def run_training(job: TrainJob, worker: Worker, watch: Watch) -> Outcome | None:
     folder = store.folder("train", job.address)
     training_set = load_training_set(job, store, data)
     model = build_model(job.student, job.form, job.num_classes, job.seed)
+    if job.rows_per_pass and has_batch_norm(model):
+        raise ConfigError(
+            "placement.rows_per_pass would change the result: this student's batch norm "
+            "normalises over the rows of one pass; set it to 0, or use a student without batch "
+            "norm (small_cnn with norm: group)"
+        )
     if job.start is not None:
         weights_from_bytes(store.read(store.record("train", job.start), TEACHER), model)
     state = start(job.training, model, job.num_classes, worker)
     if (kept := folder.noted(CHECKPOINT)) is not None:
         state_from_bytes(kept, state)
         watch.say(f"going on from step {state.step} of {job.num_steps}")
+    _check_together(state.step, worker)
     first_step, began = state.step, time.perf_counter()
     listener = _Listener(job, folder, worker, watch)
     terms = fit(
@@ -104,6 +111,23 @@ def run_training(job: TrainJob, worker: Worker, watch: Watch) -> Outcome | None:
     }
     metrics = {"loss": terms, "loop_s": loop_s, "images_per_s": listener.images_per_s}
     return Outcome(tuple(files), counts, metrics)
+
+
+def _check_together(step: int, worker: Worker) -> None:
+    """All workers go on from the same step, or none does.
+
+    Raises:
+        LostWorkError: They read different checkpoints.
+    """
+    if worker.world == 1:
+        return
+    bounds = torch.tensor([float(step), -float(step)], device=worker.device)
+    dist.all_reduce(bounds, op=dist.ReduceOp.MAX)
+    if bounds[0] != -bounds[1]:
+        raise LostWorkError(
+            f"workers read checkpoints of steps {-int(bounds[1])} to {int(bounds[0])}: the store "
+            "is not the same for all of them, or an older group still writes"
+        )
 
 
 @dataclass
@@ -173,16 +197,16 @@ def load_training_set(job: TrainJob, store: Store, data: Dataset) -> TrainingSet
         raise DataError(f"labelled row {name!r}: {reason}; prepare the data again")
     bank.add(own.example_ids, own.pixels)
     plan = job.training.batch
-    chosen = None
+    shards = None
     if job.selection is not None and plan.selected:
-        chosen = _selected_rows(store.record("select", job.selection), store)
+        shards = _selected_shards(store.record("select", job.selection), store)
     wanted = plan.pool * job.num_steps if job.training.objective.consistency is not None else 0
-    drawn = _add_pool(bank, data, job, chosen, wanted)
+    drawn = _add_pool(bank, data, job, shards, wanted)
     images = bank.images()
     labels = torch.from_numpy(labelled["label"].to_numpy().astype(np.int64))
     return TrainingSet(
         Source(images, bank.places(own.example_ids), labels),
-        _selected_source(bank, images, chosen, job) if chosen is not None else None,
+        _selected_source(bank, images, pa.concat_tables(shards), job) if shards else None,
         Source(images, bank.places(sorted(drawn))) if wanted else None,
     )
 
@@ -195,16 +219,15 @@ def fold_of(example_ids: list[str], folds: int) -> np.ndarray:
     return fold
 
 
-def _selected_rows(record: Record, store: Store) -> pa.Table | None:
-    """The whole selection by id, or None if it is empty."""
-    parts = [store.read_table(record, f.name) for f in record.files if f.name.startswith("part-")]
-    table = pa.concat_tables(parts)
-    return table.sort_by("example_id").combine_chunks() if table.num_rows else None
+def _selected_shards(record: Record, store: Store) -> list[pa.Table]:
+    """The selection's shards, aligned with the fragments of the pool."""
+    return [store.read_table(record, f.name) for f in record.files if f.name.startswith("part-")]
 
 
 def _selected_source(
     bank: "_Bank", images: torch.Tensor, chosen: pa.Table, job: TrainJob
 ) -> Source:
+    chosen = chosen.sort_by("example_id").combine_chunks()
     places = bank.places(chosen["example_id"].to_pylist())
     target = chosen["target"].combine_chunks()
     if pa.types.is_fixed_size_list(target.type):
@@ -222,19 +245,21 @@ def _selected_source(
 
 
 def _add_pool(
-    bank: "_Bank", data: Dataset, job: TrainJob, chosen: pa.Table | None, wanted: int
+    bank: "_Bank", data: Dataset, job: TrainJob, shards: list[pa.Table] | None, wanted: int
 ) -> list[str]:
     """Hold the selected rows and, if the loss reads the pool, ``wanted`` of its rows or all."""
-    if chosen is None and not wanted:
+    if shards is None and not wanted:
         return []
     pool = data.manifest.pool
-    selected = pa.array([], pa.string()) if chosen is None else chosen["example_id"]
     drawn: list[str] = []
-    for entry in pool.files:
+    for number, entry in enumerate(pool.files):
         fragment = decoded_fragment(data, entry, job.form)
-        ids = np.array(fragment.example_ids)
-        take = pc.is_in(pa.array(fragment.example_ids, pa.string()), value_set=selected)
-        held = take.to_numpy(zero_copy_only=False)
+        ids = np.array(fragment.example_ids, dtype=object)
+        held = np.zeros(len(ids), bool)
+        if shards is not None:
+            accepted = shards[number]["example_id"]
+            took = pc.is_in(pa.array(fragment.example_ids, pa.string()), value_set=accepted)
+            held = took.to_numpy(zero_copy_only=False)
         if wanted:
             lot = id_hash(job.seed, fragment.example_ids) < (wanted / pool.num_rows) * 2.0**32
             drawn += ids[lot].tolist()

@@ -3,15 +3,18 @@
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow.fs as pafs
 
 from orchestrator.errors import ConfigError
+
+
+def below(root: str, name: str) -> str:
+    """The root of a folder inside another root; a URI keeps its query."""
+    base, mark, query = root.partition("?")
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
 
 
 class Files:
@@ -137,23 +140,3 @@ class Files:
         """Delete a folder and everything in it; nothing happens if there is none."""
         with contextlib.suppress(FileNotFoundError):
             self._fs.delete_dir(self.path(name))
-
-    @contextmanager
-    def to_write(self, name: str) -> Iterator[Path]:
-        """A local path to write to; its content becomes the named file when the block ends well."""
-        if self.is_local:
-            target = Path(self.path(name))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-            try:
-                yield aside
-                with aside.open("rb") as written:
-                    os.fsync(written.fileno())
-                os.replace(aside, target)
-            finally:
-                aside.unlink(missing_ok=True)
-            return
-        with TemporaryDirectory() as folder:
-            aside = Path(folder, "file")
-            yield aside
-            pafs.copy_files(str(aside), self.path(name), destination_filesystem=self._fs)

@@ -4,8 +4,9 @@ A lease is a small file that its holder touches every few seconds. A waiter judg
 a lease whose content has not changed for ``TTL_S`` seconds is dead, and so is one whose holder ran
 on this machine and is no longer alive. No two clocks are ever compared.
 
-On a local file system or NFS exactly one process gets a lease. On an object store two may start at
-the same instant: both then compute the same bytes, and the step is still committed whole.
+On a local file system or NFS exactly one process gets a lease. On an object store two may write it
+at the same instant: each looks again after ``SETTLE_S`` seconds, and the one that wrote last holds
+it. A holder that finds its lease taken (it slept for longer than ``TTL_S``) must not commit.
 """
 
 import json
@@ -22,19 +23,20 @@ from typing import Any
 
 import psutil
 
-from orchestrator.errors import BusyError
+from orchestrator.errors import BusyError, Interrupted
 from orchestrator.store.files import Files
 
 log = logging.getLogger(__name__)
 TTL_S = 30.0
 BEAT_S = 3.0
 POLL_S = 0.2
+SETTLE_S = 1.0
 
 
 class Lease:
     """Held while the block runs; renewed by a thread of its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two are named and have a default
         self,
         files: Files,
         name: str,
@@ -43,13 +45,15 @@ class Lease:
         wait: bool = True,
         done: Callable[[], bool] = lambda: False,
         told: Callable[[str], None] = log.info,
+        stopping: Callable[[], bool] = lambda: False,
         ttl_s: float = TTL_S,
     ) -> None:
         """Prepare to hold the lease file ``name``.
 
         ``done`` ends the waiting without the lease (the other process finished the work); ``told``
-        hears once who is waited for.
+        hears once who is waited for; ``stopping`` ends the waiting with Interrupted.
         """
+        self._stopping = stopping
         self._files, self._name, self._what = files, name, what
         self._wait, self._done, self._told, self._ttl_s = wait, done, told, ttl_s
         self._token = uuid.uuid4().hex
@@ -63,7 +67,7 @@ class Lease:
         seen_at = time.monotonic()
         announced = False
         while not self._done():
-            if self._files.create(self._name, self._content()):
+            if self._files.create(self._name, self._content()) and self._is_settled():
                 self._hold()
                 return self
             current = self._current()
@@ -80,8 +84,22 @@ class Lease:
             if not announced:
                 self._told(f"{self._what} is being worked on by {_who(holder)}; waiting for it")
                 announced = True
+            if self._stopping():
+                raise Interrupted(f"stopped while waiting for {self._what}")
             time.sleep(POLL_S)
         return self
+
+    def ours(self) -> bool:
+        """Whether this process still holds the lease, as the file says now."""
+        current = self._current()
+        return current is not None and holder_of(current).get("token") == self._token
+
+    def _is_settled(self) -> bool:
+        """Whether the lease just written is still ours once others' writes are visible."""
+        if self._files.is_local:
+            return True  # creation was atomic
+        time.sleep(SETTLE_S)
+        return self.ours()
 
     def __exit__(
         self,
@@ -94,7 +112,7 @@ class Lease:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        if (current := self._current()) and holder_of(current).get("token") == self._token:
+        if self.ours():
             self._files.delete(self._name)
         self.held = False
 

@@ -8,7 +8,17 @@ from pydantic import Field
 
 from trainables.spec import Spec
 
-PACKAGES = ("ray", "torch", "timm", "numpy", "pyarrow", "selftrain")
+PACKAGES = (
+    "ray",
+    "torch",
+    "timm",
+    "kornia",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "scikit-learn",
+    "selftrain",
+)
 
 
 class FileEntry(Spec):

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from orchestrator.address import digest
-from orchestrator.errors import StoreError
+from orchestrator.errors import LostWorkError, StoreError
 from orchestrator.store.files import Files
 from orchestrator.store.lease import Lease, holder_of, is_dead
 from orchestrator.store.record import FileEntry, Record, versions
@@ -162,11 +162,16 @@ class Store:
         work: Callable[[StepFolder], Outcome],
         *,
         told: Callable[[str], None],
+        stopping: Callable[[], bool] = lambda: False,
     ) -> tuple[Record, bool]:
         """The step's record and whether it came from the store; computed here if nobody has.
 
         Of several processes that want the step, one works and the others wait and read. ``told``
-        hears who is waited for.
+        hears who is waited for; ``stopping`` ends the waiting.
+
+        Raises:
+            Interrupted: Asked to stop while another process works on the step.
+            LostWorkError: This process lost its lease while it worked; another has the step now.
         """
         kind, address = identity.kind, identity.address
         if self.has(kind, address):
@@ -177,6 +182,7 @@ class Store:
             what=f"step {kind} {address[:12]}",
             done=lambda: self.has(kind, address),
             told=told,
+            stopping=stopping,
         )
         with lease:
             if self.has(kind, address):
@@ -184,6 +190,11 @@ class Store:
             folder = self.folder(kind, address)
             began = time.perf_counter()
             outcome = work(folder)
+            if not lease.ours():
+                raise LostWorkError(
+                    f"step {kind} {address[:12]} was taken over while this process slept; "
+                    "start the same command again: it waits for the other, or finds its result"
+                )
             return self._commit(identity, folder, outcome, time.perf_counter() - began), False
 
     def _commit(

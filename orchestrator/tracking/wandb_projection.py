@@ -1,7 +1,8 @@
 """Weights & Biases as a projection of the event log. The only door to wandb.
 
 A thread of its own talks to wandb, so that a slow or broken W&B never slows or ends a run. Ids are
-the run's own, and rounds are logged explicitly, so logging a run again adds nothing new.
+the run's own and rounds are logged explicitly. An attempt that goes on with a run first sends the
+rounds that were finished before; `replay` makes one clean run of all attempts.
 """
 
 import logging
@@ -71,9 +72,9 @@ def replay(run: str, config: RunConfig, folder: Path, out: Path) -> int:
 
     Of rounds that were played again after an interruption only the last one counts.
     """
-    last: dict[tuple[str, Any, Any], Event] = {}
+    last: dict[tuple[Any, ...], Event] = {}
     for event in read_events(folder):
-        key = (event["event"], event.get("round"), event.get("step_in_round"))
+        key = tuple(event.get(k) for k in ("event", "round", "address", "unit", "step_in_round"))
         last.pop(key, None)
         last[key] = event
     import wandb

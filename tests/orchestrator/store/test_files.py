@@ -79,28 +79,6 @@ def test_moving_takes_the_content_along(files):
     assert not files.move("a", "b")
 
 
-def test_a_local_path_becomes_the_file_when_its_block_ends_well(files):
-    with files.to_write("a/model") as path:
-        path.write_bytes(b"weights")
-        assert not files.exists("a/model")
-    assert files.read("a/model") == b"weights"
-    assert files.names("a") == ["a/model"]
-
-
-def _fail_while_writing(files: Files) -> None:
-    with files.to_write("a/model") as path:
-        path.write_bytes(b"half")
-        raise KeyError("stop")
-
-
-def test_a_block_that_raises_leaves_the_older_file_and_nothing_else(files):
-    files.write("a/model", b"older")
-    with pytest.raises(KeyError):
-        _fail_while_writing(files)
-    assert files.read("a/model") == b"older"
-    assert files.names("a", recursive=True) == ["a/model"]
-
-
 def test_of_many_creators_on_a_local_file_system_exactly_one_succeeds(tmp_path):
     files, together = Files(tmp_path), threading.Barrier(8)
     won: list[int] = []
