@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from orchestrator.console import Console
-from orchestrator.errors import Interrupted
+from orchestrator.errors import ConfigError, Interrupted
 from orchestrator.runs import load_run
 from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
@@ -176,3 +176,22 @@ def test_stopped_anywhere_and_started_again_equals_uninterrupted(make_config, tm
         stores = (config.store, tmp_path / "other")
         files = [Store(s).record("select", address).files for s in stores]
         assert files[0] == files[1]
+
+
+def test_cutting_batches_is_refused_where_batch_norm_would_change_the_result(make_config):
+    with pytest.raises(ConfigError, match="batch norm"):
+        play(make_config("placement.rows_per_pass=16"))
+    group = "recipe.student={kind: small_cnn, width: 8, norm: group}"
+    whole = play(make_config(group))
+    cut = play(make_config(group, "placement.rows_per_pass=16", f"store={make_config().store}-2"))
+    assert addresses(cut) == addresses(whole)
+
+
+def test_an_interrupted_replay_of_a_finished_run_keeps_its_record(make_config):
+    config = make_config()
+    whole = play(config)
+    with pytest.raises(Interrupted):
+        play_run(config, Console(quiet=True), StopAt(0))
+    kept = load_run(config.runs / whole.run)
+    assert kept.status == "interrupted"
+    assert [r.round for r in kept.rounds] == [0, 1]

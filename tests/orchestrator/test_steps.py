@@ -296,3 +296,28 @@ def test_images_of_several_sizes_need_a_size_from_the_recipe(make):
     with pytest.raises(ConfigError, match="recipe.images.size is needed"):
         Steps(make(), data)
     assert image_form(make("recipe.images.size=12"), data).size == 12
+
+
+def timm_checkpoint(make, path) -> str:
+    student = {"kind": "timm", "name": "resnet18", "checkpoint": str(path)}
+    return addresses(make(f"recipe.student={json.dumps(student)}"))["train0"]
+
+
+def test_a_local_checkpoint_enters_an_address_by_its_content_not_its_path(make, tmp_path):
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    first.write_bytes(b"weights")
+    second.write_bytes(b"weights")
+    before = timm_checkpoint(make, first)
+    assert timm_checkpoint(make, second) == before
+    first.write_bytes(b"other weights")
+    assert timm_checkpoint(make, first) != before
+
+
+def test_a_checkpoint_that_is_not_there_is_refused_with_its_path(make, tmp_path):
+    with pytest.raises(ConfigError, match="recipe.student.checkpoint: .*nowhere"):
+        timm_checkpoint(make, tmp_path / "nowhere.pt")
+
+
+def test_more_workers_than_labelled_rows_of_a_batch_are_refused_before_anything_starts(make):
+    with pytest.raises(ConfigError, match="train_workers is 40, but a batch holds 32"):
+        addresses(make("placement.train_workers=40"))

@@ -253,7 +253,7 @@ def test_without_a_selection_its_term_is_zero():
     assert found["loss"] == pytest.approx(LOG_CLASSES, rel=1e-5)
 
 
-@pytest.mark.parametrize("normalise", ["all", "selected", "weight_mass"])
+@pytest.mark.parametrize("normalise", ["all", "selected"])
 @pytest.mark.parametrize("labels_from", ["student", "teacher"])
 def test_the_consistency_term_counts_what_reaches_its_threshold(normalise, labels_from):
     def term(threshold: float) -> Objective:
