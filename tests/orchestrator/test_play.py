@@ -195,3 +195,25 @@ def test_an_interrupted_replay_of_a_finished_run_keeps_its_record(make_config):
     kept = load_run(config.runs / whole.run)
     assert kept.status == "interrupted"
     assert [r.round for r in kept.rounds] == [0, 1]
+
+
+def test_any_timm_model_plays_at_any_size_and_channel_count(make_config):
+    config = make_config(
+        "recipe.student={kind: timm, name: test_resnet}",
+        "recipe.images={size: 32, channels: 3}",
+        "recipe.training.steps={first_round: 3, base: 3}",
+    )
+    record = play(config)
+    label = Store(config.store).record("label", record.rounds[1].steps["label"].address)
+    assert label.counts["rows"] == 1047
+    assert label.identity["reads"]["form"] == {"size": 32, "channels": 3}
+
+
+def test_bfloat16_trains_to_other_weights_at_another_address(make_config):
+    plain = play(make_config())
+    config = make_config("recipe.training.precision=bfloat16")
+    record = play(config)
+    assert (0, "train") in computed(record)
+    assert record.rounds[0].steps["train"].address != plain.rounds[0].steps["train"].address
+    trained = Store(config.store).record("train", record.rounds[0].steps["train"].address)
+    assert 0 < trained.metrics["loss"]["loss"] < 3
