@@ -30,6 +30,8 @@ from trainables.student import Worker
 
 POLL_S = 0.2
 NO_PROGRESS_S = 300
+FEW_FRAGMENTS = 64
+"""The driver reads so few shards itself: a task's process takes seconds to import torch."""
 
 
 class RayEngine:
@@ -82,8 +84,8 @@ class RayEngine:
     def over(
         self, function: Callable[[Sequence[int]], Result], fragments: Sequence[int], watch: Watch
     ) -> list[Result]:
-        if len(fragments) == 1:
-            return [function(fragments)]  # not worth a task
+        if len(fragments) <= FEW_FRAGMENTS:
+            return [function(fragments)]
         cluster = self._connected()
         import ray
 

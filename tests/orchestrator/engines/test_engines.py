@@ -43,7 +43,9 @@ def test_the_ray_engine_writes_the_tables_of_the_local_engine(make_config, refer
     assert [r.test for r in record.rounds] == [r.test for r in expected.rounds]
 
 
-@pytest.mark.parametrize("fragment_rows", [400, 10_000])
+@pytest.mark.parametrize(  # 70 fragments, which are selected from in Ray tasks, and one
+    "fragment_rows", [pytest.param(15, marks=pytest.mark.slow), 10_000]
+)
 def test_the_number_of_shards_changes_no_row_of_a_table(
     make_config, reference, tmp_path, fragment_rows
 ):
@@ -60,6 +62,7 @@ def test_the_number_of_shards_changes_no_row_of_a_table(
             assert found.equals(wanted)
 
 
+@pytest.mark.slow
 def test_one_and_two_training_workers_agree_at_one_global_batch(make_config):
     """With group norm and no dropout the only difference is the order of float sums."""
     settings = [
