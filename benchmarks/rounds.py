@@ -1,6 +1,6 @@
 """What a round costs beside training and labelling, and the peak memory of everything.
 
-    python benchmarks/rounds.py --data data/fashion [--workers 0] [--rounds 4] [--steps 150]
+    python benchmarks/rounds.py --data data/fashion [--workers 0] [--actors 2] [--rounds 4]
 
 Plays a run on the ray engine in a process of its own. For each round: its wall time, the seconds
 inside the training loop, from the first labelled row to the last shard, and scoring; what is left
@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="data/fashion")
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--actors", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=150)
     args = parser.parse_args()
@@ -45,7 +46,7 @@ def main() -> None:
             "training": {"steps": {"first_round": args.steps, "base": args.steps}},
             "policy": {"num_rounds": args.rounds, "start": "warm"},
         },
-        "placement": {"train_workers": args.workers, "label_actors": 2},
+        "placement": {"train_workers": args.workers, "label_actors": args.actors},
     }
     path = root / "config.yaml"
     path.write_text(yaml.safe_dump(tree))

@@ -1,9 +1,11 @@
 """Decoded pool fragments, kept while there is room: a run reads each of them every round."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
+import pyarrow as pa
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.jobs.job import ImageForm
@@ -11,6 +13,8 @@ from orchestrator.store.record import FileEntry
 from trainables.images import ImageError, decode
 
 CACHE_BYTES = 1 << 30
+WHOLE_SHARE = 0.7
+"""Above this share of wanted rows a whole fragment is decoded and kept."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,26 @@ def decoded_fragment(data: Dataset, entry: FileEntry, form: ImageForm) -> Decode
     decoded = decode_rows(table["example_id"].to_pylist(), table["image"].to_pylist(), form)
     _CACHE.put(key, decoded)
     return decoded
+
+
+def decoded_part(
+    data: Dataset, entry: FileEntry, form: ImageForm, take: Callable[[list[str]], np.ndarray]
+) -> Decoded:
+    """The rows of a fragment whose ids ``take`` marks (bool [N]), decoded to the given form.
+
+    A fragment of which little is taken is decoded for those rows only and not kept.
+    """
+    key = (entry.sha256, form.model_dump_json())
+    if (whole := _CACHE.get(key)) is None:
+        table = data.read(entry, ["example_id", "image"])
+        mask = take(table["example_id"].to_pylist())
+        if mask.mean() <= WHOLE_SHARE:
+            part = table.filter(pa.array(mask))
+            return decode_rows(part["example_id"].to_pylist(), part["image"].to_pylist(), form)
+        whole = decoded_fragment(data, entry, form)
+    mask = take(whole.example_ids)
+    ids = [name for name, yes in zip(whole.example_ids, mask.tolist(), strict=True) if yes]
+    return Decoded(ids, whole.pixels[mask], whole.refused)
 
 
 def decode_rows(ids: list[str], contents: list[bytes], form: ImageForm) -> Decoded:

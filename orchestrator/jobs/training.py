@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, DataError, Interrupted, LostWorkError
-from orchestrator.jobs.decoded import decode_rows, decoded_fragment
+from orchestrator.jobs.decoded import decode_rows, decoded_part
 from orchestrator.jobs.job import ImageForm, Job, TrainJob
 from orchestrator.store.record import Record
 from orchestrator.store.store import Outcome, StepFolder, Store, dumps
@@ -252,19 +251,22 @@ def _add_pool(
         return []
     pool = data.manifest.pool
     drawn: list[str] = []
+
+    def by_lot(ids: list[str]) -> np.ndarray:
+        if not wanted:
+            return np.zeros(len(ids), bool)
+        return np.asarray(id_hash(job.seed, ids) < (wanted / pool.num_rows) * 2.0**32)
+
     for number, entry in enumerate(pool.files):
-        fragment = decoded_fragment(data, entry, job.form)
-        ids = np.array(fragment.example_ids, dtype=object)
-        held = np.zeros(len(ids), bool)
-        if shards is not None:
-            accepted = shards[number]["example_id"]
-            took = pc.is_in(pa.array(fragment.example_ids, pa.string()), value_set=accepted)
-            held = took.to_numpy(zero_copy_only=False)
-        if wanted:
-            lot = id_hash(job.seed, fragment.example_ids) < (wanted / pool.num_rows) * 2.0**32
-            drawn += ids[lot].tolist()
-            held = held | lot
-        bank.add(ids[held].tolist(), fragment.pixels[held])
+        accepted = set(shards[number]["example_id"].to_pylist()) if shards is not None else set()
+
+        def reached(ids: list[str], accepted: set[str] = accepted) -> np.ndarray:
+            return np.asarray(by_lot(ids) | np.array([name in accepted for name in ids], bool))
+
+        part = decoded_part(data, entry, job.form, reached)
+        lot = by_lot(part.example_ids)
+        drawn += [name for name, yes in zip(part.example_ids, lot.tolist(), strict=True) if yes]
+        bank.add(part.example_ids, part.pixels)
     return drawn
 
 
