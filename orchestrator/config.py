@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from orchestrator.recipe import Recipe
+from orchestrator.sweep.spec import SweepSpec
 from trainables.spec import Spec
 
 
@@ -20,12 +21,15 @@ class Placement(Spec):
     """Training processes; 0 trains inside the driver without starting a worker group."""
     least_train_workers: Annotated[int, Field(ge=1)] | None = None
     """Lets Ray go on with this many workers when nodes are lost; None waits for all."""
-    label_actors: Annotated[int, Field(ge=0, le=4096)] = 2
-    """Actors that label the pool in parallel; 0 labels inside the driver, without start-up."""
+    label_actors: Annotated[int, Field(ge=0, le=4096)] | None = None
+    """Actors that label the pool in parallel; 0 labels without start-up where the run is played.
+    None: 2, or 0 for the trials of a sweep that train without workers."""
     use_gpu: bool | None = None
     """Train and label on GPUs; None uses them where there are any."""
     cpus_per_worker: Annotated[float, Field(gt=0)] = 1.0
     """CPUs of one node that Ray reserves for each training worker and labelling actor."""
+    gpus_per_worker: Annotated[float, Field(gt=0, le=16)] = 1.0
+    """GPUs of each of them, where GPUs are used; below 1 several share one."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """Torch threads of a process that trains or labels in the driver; None leaves torch's own."""
     rows_per_pass: Annotated[int, Field(ge=0)] = 0
@@ -80,4 +84,6 @@ class RunConfig(Spec):
     store: str = "store"
     """Folder or URI (s3://, gs://) of the store of steps; every node must see it."""
     runs: Path = Path("runs")
-    """Folder of the runs' records, events and W&B files."""
+    """Folder of the records, events and W&B files of runs and sweeps."""
+    sweep: SweepSpec | None = None
+    """What `selftrain sweep` varies; `selftrain run` ignores it."""

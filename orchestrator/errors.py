@@ -33,6 +33,12 @@ class StoreError(SelftrainError, RuntimeError):
     exit_code = 4
 
 
+class AllFailedError(SelftrainError, RuntimeError):
+    """Every trial of a sweep failed; the message holds the first error."""
+
+    exit_code = 5
+
+
 class LostWorkError(SelftrainError, RuntimeError):
     """A worker or node died more often than the budget allows; starting again resumes."""
 

@@ -105,6 +105,8 @@ def describe_faults(
         if fault["type"] == "extra_forbidden":
             names = _field_names(model, tree, path[:-1])
             near = get_close_matches(path[-1], names, n=1, cutoff=0.5)
+            if path[-1] in _field_names(model, tree, [*path[:-1], "recipe"]):
+                near = [".".join([*path[:-1], "recipe", path[-1]])]
             hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(names)}"
             lines.append(f"{at}: no such field; {hint}")
         elif fault["type"] == "missing":

@@ -15,3 +15,5 @@ class Method(Spec):
     """Where the recipe departs from the publication; empty if nowhere."""
     recipe: Recipe
     """The recipe itself; a config overrides any of its fields."""
+    search: tuple[str, ...] = ()
+    """Fragments of `search_spaces/` that a sweep of it searches unless told otherwise."""

@@ -4,7 +4,7 @@ round r:  train -> score -> (roll back?) -> label -> select      the next round 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from orchestrator.runs import RoundRecord, RunRecord, StepRef
 from orchestrator.steps import Step, Steps
 from orchestrator.store.record import Record
 from orchestrator.store.store import Outcome, StepFolder, Store
-from orchestrator.tracking.tracker import Tracker
+from orchestrator.tracking.tracker import Teller
 from orchestrator.watch import Watch
 
 
@@ -51,7 +51,7 @@ class Player:
         data: Dataset,
         store: Store,
         engine: Engine,
-        tracker: Tracker,
+        tracker: Teller,
         watch: Watch,
     ) -> None:
         self._config, self._data, self._store = config, data, store
@@ -60,8 +60,8 @@ class Player:
         self._policy = config.recipe.policy
         self._out_of_fold: str | None = None
 
-    def play(self, record: RunRecord, save: Callable[[RunRecord], None]) -> RunRecord:
-        """Play all rounds; ``save`` is given the run's record after each.
+    def play(self, record: RunRecord) -> Iterator[RunRecord]:
+        """The run's record after each round; the last one is finished.
 
         Raises:
             Interrupted: Asked to stop; everything finished so far is in the store.
@@ -71,7 +71,8 @@ class Player:
         played: list[Played] = []
         trained: dict[int, str] = {}
         selection: Record | None = None
-        while (stopped := self._stop_reason(played, selection)) is None:
+        while record.status != "finished":
+            self._check_stop(len(rounds))
             number = len(rounds)
             self._tracker.emit("round_started", round=number)
             current = _Round(number)
@@ -84,16 +85,23 @@ class Player:
             if not last or self._policy.label_last:
                 selection = self._label_and_select(current, trained, played, selection)
             rounds.append(self._finish(current, verdict.kept, verdict.reason, score))
+            stopped = self._stop_reason(played, selection)
             record = record.model_copy(
-                update={"rounds": tuple(rounds), "best_round": delivered(self._policy, played)}
+                update={
+                    "rounds": tuple(rounds),
+                    "best_round": delivered(self._policy, played),
+                    "stopped": stopped,
+                    "status": "running" if stopped is None else "finished",
+                }
             )
-            save(record)
             self._tracker.emit("round_finished", **rounds[-1].model_dump(mode="json"))
-        return record.model_copy(update={"stopped": stopped, "status": "finished"})
+            yield record
+
+    def _check_stop(self, num_played: int) -> None:
+        if self._watch.stopping():
+            raise Interrupted(f"stopped between rounds after {num_played} of them")
 
     def _stop_reason(self, played: list[Played], selection: Record | None) -> str | None:
-        if self._watch.stopping():
-            raise Interrupted(f"stopped between rounds after {len(played)} of them")
         if (reason := stop_reason(self._policy, played)) is not None:
             return reason
         consistency = self._config.recipe.training.objective.consistency
@@ -181,12 +189,14 @@ class Player:
             address=step.address,
             from_store=from_store,
             seconds=round(seconds, 3),
+            work_s=record.seconds,
         )
         self._tracker.emit(
             "step_finished",
             **where,
             from_store=from_store,
             seconds=round(seconds, 3),
+            work_s=record.seconds,
             counts=record.counts,
             metrics=record.metrics,
         )

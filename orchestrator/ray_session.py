@@ -96,13 +96,15 @@ def check_feasible(placement: Placement, cluster: Cluster) -> None:
             f"a worker needs {placement.cpus_per_worker:g} CPUs of one node, the largest node has "
             f"{cluster.largest_node_cpus:g}: lower placement.cpus_per_worker"
         )
-    on_gpus = placement.use_gpu is not False and cluster.gpus >= 1
+    on_gpus = placement.use_gpu is not False and cluster.gpus > 0
+    gpus = least * placement.gpus_per_worker
     if placement.use_gpu and not cluster.gpus:
         faults.append("placement.use_gpu is true, but the cluster has no GPU")
-    if on_gpus and least > cluster.gpus:
+    if on_gpus and gpus > cluster.gpus:
         faults.append(
-            f"{least} training workers need a GPU each, the cluster has {cluster.gpus:g}: lower "
-            "placement.train_workers or set placement.use_gpu: false"
+            f"{least} training workers with {placement.gpus_per_worker:g} GPUs each need {gpus:g} "
+            f"GPUs, the cluster has {cluster.gpus:g}: lower placement.train_workers or "
+            "gpus_per_worker, or set placement.use_gpu: false"
         )
     if faults:
         raise InfeasibleError("; ".join(faults))

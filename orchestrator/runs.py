@@ -28,6 +28,8 @@ class StepRef(Spec):
     """Whether it was found rather than computed."""
     seconds: float
     """Wall time that this process spent on it, in seconds."""
+    work_s: float = 0.0
+    """Wall time of the work when it was done, by whomever, in seconds."""
 
 
 class RoundRecord(Spec):
@@ -93,6 +95,17 @@ def run_id(config: RunConfig, data: Dataset) -> str:
     return f"{config.name}-{digest(whole)[:8]}"
 
 
+def begin_record(config: RunConfig, data: Dataset) -> RunRecord:
+    """The record of a run before its first round."""
+    return RunRecord(
+        run=run_id(config, data),
+        status="running",
+        config=config,
+        data=data_digest(data),
+        classes=data.manifest.classes,
+    )
+
+
 def data_digest(data: Dataset) -> str:
     """One digest of all tables that a run reads."""
     manifest = data.manifest
@@ -126,12 +139,21 @@ def find_run(runs: Path, name: str) -> Path:
     Raises:
         ConfigError: There is none, or several begin so.
     """
-    if (Path(name) / RECORD).is_file():
+    return find_folder(runs, name, RECORD, "run")
+
+
+def find_folder(runs: Path, name: str, record: str, what: str) -> Path:
+    """The folder that holds this record, by its name, the beginning of it, or a path.
+
+    Raises:
+        ConfigError: There is none, or several begin so.
+    """
+    if (Path(name) / record).is_file():
         return Path(name)
-    known = sorted(p.parent for p in runs.glob(f"*/{RECORD}"))
+    known = sorted(p.parent for p in runs.glob(f"*/{record}"))
     found = [p for p in known if p.name == name] or [p for p in known if p.name.startswith(name)]
     if len(found) == 1:
         return found[0]
     shown = ", ".join(p.name for p in (found or known)) or "none"
-    what = f"several runs begin with {name!r}" if found else f"no run {name!r} in {runs}"
-    raise ConfigError(f"{what}: {shown}")
+    fault = f"several {what}s begin with {name!r}" if found else f"no {what} {name!r} in {runs}"
+    raise ConfigError(f"{fault}: {shown}")

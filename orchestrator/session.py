@@ -18,7 +18,7 @@ from orchestrator.engines.ray_engine import RayEngine
 from orchestrator.errors import Interrupted
 from orchestrator.noise import native_noise_to
 from orchestrator.play import Player
-from orchestrator.runs import RECORD, RunRecord, data_digest, load_run, run_id, save_run
+from orchestrator.runs import RECORD, RunRecord, begin_record, load_run, run_id, save_run
 from orchestrator.signals import StopRequest
 from orchestrator.store.files import Files
 from orchestrator.store.lease import Lease
@@ -107,13 +107,7 @@ def play_run(
     with lease:
         store.check_writable()
         (folder / "config.yaml").write_text(yaml.safe_dump(redact(config.plain()), sort_keys=False))
-        record = RunRecord(
-            run=run,
-            status="running",
-            config=config,
-            data=data_digest(data),
-            classes=data.manifest.classes,
-        )
+        record = begin_record(config, data)
         noisy = config.placement.engine == "ray"
         with native_noise_to(folder / "ray.log") if noisy else nullcontext():
             return _play(record, data, store, folder, console, stop), folder
@@ -148,7 +142,8 @@ def _play(
 
     tracker.emit("run_started", run=record.run, config=config.plain(), data=record.data)
     try:
-        save(Player(config, data, store, engine, tracker, watch).play(record, save))
+        for changed in Player(config, data, store, engine, tracker, watch).play(record):
+            save(changed)
         best = latest.rounds[latest.best_round or 0]
         numbers = {"validation": best.validation["accuracy"], "test": best.test["accuracy"]}
         tracker.emit(

@@ -6,7 +6,13 @@ import traceback
 
 import typer
 
-from orchestrator.cli import data_commands, info_commands, run_commands, store_commands
+from orchestrator.cli import (
+    data_commands,
+    info_commands,
+    run_commands,
+    store_commands,
+    sweep_commands,
+)
 from orchestrator.errors import SelftrainError
 from orchestrator.tracking.secrets import redact
 
@@ -19,6 +25,7 @@ app = typer.Typer(
 )
 app.command("prepare")(data_commands.prepare)
 app.command("run")(run_commands.run)
+app.command("sweep")(sweep_commands.sweep)
 app.command("plan")(run_commands.plan)
 app.command("show")(run_commands.show)
 app.command("explain")(run_commands.explain)

@@ -4,8 +4,6 @@ Every piece of work writes its own files to the store and returns a small report
 actor or worker costs its piece only, and no row passes through Ray's object store.
 """
 
-import contextlib
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ import torch
 from orchestrator import errors, ray_session
 from orchestrator.config import Placement
 from orchestrator.engines.base import Result
+from orchestrator.engines.board import BoardWatch, News, Relay, close_board, open_board
 from orchestrator.engines.local_engine import LocalEngine, local_device
 from orchestrator.errors import Interrupted, LostWorkError, SelftrainError
 from orchestrator.jobs.job import LabelJob, TrainJob
@@ -30,6 +29,7 @@ from trainables.student import Worker
 
 POLL_S = 0.2
 NO_PROGRESS_S = 300
+LABEL_ACTORS = 2
 FEW_FRAGMENTS = 64
 """The driver reads so few shards itself: a task's process takes seconds to import torch."""
 
@@ -49,7 +49,8 @@ class RayEngine:
         return self._train_apart(job, watch)
 
     def label(self, job: LabelJob, fragments: Sequence[int], watch: Watch) -> Iterator[ShardReport]:
-        if self._placement.label_actors == 0:
+        wanted = LABEL_ACTORS if (set_ := self._placement.label_actors) is None else set_
+        if wanted == 0:
             yield from LocalEngine(self._placement).label(job, fragments, watch)
             return
         cluster = self._connected()
@@ -62,9 +63,9 @@ class RayEngine:
         context.execution_options.verbose_progress = False
         context.execution_no_progress_timeout_s = NO_PROGRESS_S
         gpus = self._gpus(cluster)
-        fit_in = cluster.gpus if gpus else cluster.cpus // self._placement.cpus_per_worker
-        actors = max(1, min(self._placement.label_actors, int(fit_in), len(fragments)))
-        if actors < min(self._placement.label_actors, len(fragments)):
+        fit_in = cluster.gpus // gpus if gpus else cluster.cpus // self._placement.cpus_per_worker
+        actors = max(1, min(wanted, int(fit_in), len(fragments)))
+        if actors < min(wanted, len(fragments)):
             watch.say(f"labelling with {actors} actors: the cluster has room for no more")
         rows = ray.data.from_items(
             [{"fragment": i} for i in fragments], override_num_blocks=len(fragments)
@@ -115,8 +116,10 @@ class RayEngine:
             ray_session.check_feasible(self._placement, self._cluster)
         return self._cluster
 
-    def _gpus(self, cluster: ray_session.Cluster) -> int:
-        return int(cluster.gpus >= 1 and self._placement.use_gpu is not False)
+    def _gpus(self, cluster: ray_session.Cluster) -> float:
+        """GPUs of one worker or actor."""
+        wanted = cluster.gpus > 0 and self._placement.use_gpu is not False
+        return self._placement.gpus_per_worker if wanted else 0.0
 
     def _train_here(self, job: TrainJob, watch: Watch) -> Outcome:
         """Ray Train's local mode: the same training function in this process."""
@@ -145,7 +148,6 @@ class RayEngine:
     def _train_apart(self, job: TrainJob, watch: Watch) -> Outcome:
         """A group of workers: lost ones are replaced and go on from the newest checkpoint."""
         cluster = self._connected()
-        import ray
         from ray.train import (
             FailureConfig,
             LoggingConfig,
@@ -156,8 +158,7 @@ class RayEngine:
         from ray.train.torch import TorchTrainer
 
         ray_session.quieten()
-        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-        board = ray.remote(num_cpus=0, label_selector=here)(_Board).remote()
+        board = open_board()
         workers, least = self._placement.train_workers, self._placement.least_train_workers
         name = f"{job.address[:12]}-{uuid.uuid4().hex[:6]}"
         trainer = TorchTrainer(
@@ -167,7 +168,7 @@ class RayEngine:
                 num_workers=workers if least is None else (least, workers),
                 use_gpu=bool(self._gpus(cluster)),
                 resources_per_worker={"CPU": self._placement.cpus_per_worker}
-                | ({"GPU": 1} if self._gpus(cluster) else {}),
+                | ({"GPU": gpus} if (gpus := self._gpus(cluster)) else {}),
             ),
             run_config=RunConfig(
                 name=name,
@@ -182,12 +183,13 @@ class RayEngine:
         )
         try:
             # in a thread of its own: in the main thread Ray would take over Ctrl-C
-            with _Relay(board, watch), ThreadPoolExecutor(1) as pool:
+            relay = Relay(board, partial(_pass_on, watch), watch.stopping)
+            with relay, ThreadPoolExecutor(1) as pool:
                 result = pool.submit(trainer.fit).result()
         except TrainingFailedError as error:
             raise _explain(error) from error
         finally:
-            ray.kill(board)
+            close_board(board)
             Files(job.store).delete_folder(f"ray-train/{name}")
         value: dict[str, Any] = result.return_value
         _raise_if_told(value)
@@ -240,84 +242,12 @@ def _raise_if_told(told: dict[str, Any]) -> None:
         raise getattr(errors, name)(told["message"])
 
 
-class _Board:
-    """Where the first training worker writes its progress and the driver its wish to stop."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._latest: tuple[str, int, int, dict[str, float]] | None = None
-        self._stop = False
-
-    def tell(self, unit: str, done: int, total: int, numbers: dict[str, float]) -> bool:
-        self._latest = (unit, done, total, numbers)
-        return self._stop
-
-    def say(self, text: str) -> None:
-        self._lines.append(text)
-
-    def read(self, *, stop: bool) -> tuple[Any, list[str]]:
-        self._stop = self._stop or stop
-        lines, self._lines = self._lines, []
-        latest, self._latest = self._latest, None
-        return latest, lines
-
-
-class _BoardWatch:
-    """A training worker's watch: writes to the board, never waits for it."""
-
-    def __init__(self, board: Any) -> None:
-        self._board = board
-        self._answer: Any = None
-        self._stop = False
-
-    def progress(self, unit: str, done: int, total: int, **numbers: float) -> None:
-        import ray
-
-        if self._answer is not None:
-            ready, _ = ray.wait([self._answer], timeout=0)
-            if not ready:
-                return
-            with contextlib.suppress(ray.exceptions.RayError):  # progress must never end a fit
-                self._stop = self._stop or bool(ray.get(ready[0]))
-        self._answer = self._board.tell.remote(unit, done, total, numbers)
-
-    def say(self, text: str) -> None:
-        self._board.say.remote(text)
-
-    def stopping(self) -> bool:
-        return self._stop
-
-
-class _Relay:
-    """In the driver: carries what the board says to the watch while a fit runs."""
-
-    def __init__(self, board: Any, watch: Watch) -> None:
-        self._board, self._watch = board, watch
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="training-progress", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        import ray
-
-        while not self._end.wait(POLL_S):
-            try:
-                latest, lines = ray.get(
-                    self._board.read.remote(stop=self._watch.stopping()), timeout=30
-                )
-            except ray.exceptions.RayError:
-                continue
-            for line in lines:
-                self._watch.say(line)
-            if latest is not None:
-                unit, done, total, numbers = latest
-                self._watch.progress(unit, done, total, **numbers)
+def _pass_on(watch: Watch, news: News) -> None:
+    _, name, fields = news
+    if name == "progress":
+        watch.progress(**fields)
+    elif name == "say":
+        watch.say(fields["text"])
 
 
 def _train_loop(config: dict[str, Any], *, board: Any) -> dict[str, Any] | None:
@@ -334,7 +264,7 @@ def _train_loop(config: dict[str, Any], *, board: Any) -> dict[str, Any] | None:
         rows_per_pass=job.rows_per_pass,
     )
     try:
-        outcome = run_training(job, worker, _BoardWatch(board))
+        outcome = run_training(job, worker, BoardWatch(board))
     except LostWorkError:
         raise  # worth another try
     except SelftrainError as error:  # returned: Ray would try again what can't be mended by trying

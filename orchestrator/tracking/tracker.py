@@ -15,6 +15,13 @@ EVENTS = "events.jsonl"
 Event = Mapping[str, Any]
 
 
+class Teller(Protocol):
+    """Takes events of a run."""
+
+    def emit(self, name: str, **fields: Any) -> None:
+        """Take one event."""
+
+
 class Projection(Protocol):
     """Shows events somewhere. It may fail; the run goes on."""
 

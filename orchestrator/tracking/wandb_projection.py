@@ -5,13 +5,17 @@ the run's own and rounds are logged explicitly. An attempt that goes on with a r
 rounds that were finished before; `replay` makes one clean run of all attempts.
 """
 
+import json
 import logging
 import queue
+import shutil
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.config import RunConfig
+from orchestrator.recipe import Recipe
 from orchestrator.tracking.secrets import redact
 from orchestrator.tracking.tracker import Event, read_events
 
@@ -21,49 +25,120 @@ CLOSE_S = 20.0
 START_S = 20.0
 
 
+class _Post:
+    """A queue of events and the thread that sends them."""
+
+    def __init__(self, work: Callable[[Iterator[Event]], None]) -> None:
+        self._queue: queue.Queue[Event | None] = queue.Queue()
+        self._work = work
+        self._thread = threading.Thread(target=self._run, name="wandb", daemon=True)
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        """Send an event, some time."""
+        self._queue.put(event)
+
+    def close(self) -> None:
+        """Wait a while until everything is sent."""
+        self._queue.put(None)
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            log.warning("W&B did not finish within %g s; the event log holds everything", CLOSE_S)
+
+    def _run(self) -> None:
+        try:
+            self._work(iter(self._queue.get, None))
+        except Exception as error:  # noqa: BLE001 - tracking must never end a run
+            log.warning("W&B is off from here: %s", redact(str(error)))
+
+
 class WandbProjection:
     """Sends events to one W&B run; opens it when the first new work is done."""
 
     def __init__(self, run: str, config: RunConfig, folder: Path, mode: Mode) -> None:
         self._run, self._config, self._folder, self._mode = run, config, folder, mode
-        self._queue: queue.Queue[Event | None] = queue.Queue()
-        self._thread: threading.Thread | None = None
+        self._post: _Post | None = None
 
     def hear(self, event: Event) -> None:
-        if self._thread is None:
+        if self._post is None:
             if not _is_new_work(event):
                 return
+            self._post = _Post(self._send)
             for earlier in read_events(self._folder):
                 if earlier["event"] == "round_finished":
-                    self._queue.put(earlier)
-            self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
-            self._thread.start()
-        self._queue.put(event)
+                    self._post.put(earlier)
+        self._post.put(event)
 
     def close(self) -> None:
-        if self._thread is None:
-            return
-        self._queue.put(None)
-        self._thread.join(CLOSE_S)
-        if self._thread.is_alive():
-            log.warning(
-                "W&B did not finish within %g s; 'selftrain track replay' makes its run "
-                "anew from the event log",
-                CLOSE_S,
-            )
+        if self._post is not None:
+            self._post.close()
 
-    def _work(self) -> None:
-        try:
-            run = open_run(self._run, self._config, self._folder, self._mode)
-        except Exception as error:  # noqa: BLE001 - tracking must never end a run
-            log.warning("W&B is off for this run: %s", redact(str(error)))
-            return
-        while (event := self._queue.get()) is not None:
-            try:
-                send(run, event)
-            except Exception as error:  # noqa: BLE001 - tracking must never end a run
-                log.warning("W&B is off from here: %s", redact(str(error)))
-                break
+    def _send(self, events: Iterator[Event]) -> None:
+        run = open_run(self._run, self._config, self._folder, self._mode)
+        for event in events:
+            send(run, event)
+        run.finish()
+
+
+class SweepProjection:
+    """Sends a sweep to W&B: one run for each trial, and one for the sweep with its leaderboard.
+
+    Rounds of a trial that is played again, from the store, are sent again to a run with the same
+    id, whose earlier offline files are removed first.
+    """
+
+    def __init__(self, sweep: str, config: RunConfig, folder: Path, mode: Mode) -> None:
+        self._sweep, self._config, self._folder, self._mode = sweep, config, folder, mode
+        self._post: _Post | None = None
+
+    def hear(self, event: Event) -> None:
+        if self._post is None:
+            self._post = _Post(self._send)
+        self._post.put(event)
+
+    def close(self) -> None:
+        if self._post is not None:
+            self._post.close()
+
+    def _send(self, events: Iterator[Event]) -> None:
+        runs: dict[int, Any] = {}
+        for event in events:
+            name, trial = event["event"], event.get("trial", -1)
+            if name == "trial_started":
+                runs[trial] = self._open(f"{self._sweep}-{trial:04d}", f"trial-{trial:04d}", event)
+            elif name == "trial_round" and trial in runs:
+                runs[trial].log(_of_trial_round(event))
+            elif name == "trial_ended" and trial in runs:
+                kept = ("state", "values", "reason", "error")
+                runs[trial].summary.update({k: event[k] for k in kept if k in event})
+                runs.pop(trial).finish(exit_code=int(event["state"] == "failed"))
+            elif name == "sweep_closed":
+                self._summarise(event["record"])
+        for run in runs.values():
+            run.finish()
+
+    def _open(self, run: str, name: str, event: Event) -> Any:
+        recipe = event.get("recipe")
+        update = {"recipe": Recipe.model_validate(recipe)} if recipe is not None else {}
+        if self._mode == "offline":
+            for earlier in (self._folder / "wandb").glob(f"offline-run-*-{run}"):
+                shutil.rmtree(earlier, ignore_errors=True)
+        kind = "trial" if recipe is not None else "sweep"
+        config = self._config.model_copy(update=update)
+        return open_run(run, config, self._folder, self._mode, kind, name, self._sweep)
+
+    def _summarise(self, record: Event) -> None:
+        import wandb
+
+        run = self._open(self._sweep, self._sweep, {})
+        columns = ("trial", "state", "accuracy", "half_width", "test", "rounds", "work_s", "chosen")
+        rows = [
+            [json.dumps(place[c]) if c == "chosen" else place[c] for c in columns]
+            for place in record["places"]
+        ]
+        run.log({"leaderboard": wandb.Table(columns=list(columns), data=rows)})
+        for name in ("status", "best", "account", "importances", "screened"):
+            run.summary[name] = record[name]
         run.finish()
 
 
@@ -87,7 +162,15 @@ def replay(run: str, config: RunConfig, folder: Path, out: Path) -> int:
     return len(last)
 
 
-def open_run(run: str, config: RunConfig, folder: Path, mode: Mode) -> Any:
+def open_run(
+    run: str,
+    config: RunConfig,
+    folder: Path,
+    mode: Mode,
+    kind: str = "run",
+    name: str | None = None,
+    group: str | None = None,
+) -> Any:
     """A W&B run with the deterministic id of our run; falls back to offline without a network."""
     import wandb
 
@@ -103,10 +186,10 @@ def open_run(run: str, config: RunConfig, folder: Path, mode: Mode) -> Any:
     )
     options = {
         "project": config.tracking.project,
-        "group": redact(config.tracking.group or config.name),
-        "job_type": "run",
+        "group": redact(config.tracking.group or group or config.name),
+        "job_type": kind,
         "id": run,
-        "name": run,
+        "name": name or run,
         "tags": redact(list(config.tracking.tags)) or None,
         "config": redact(config.plain()),
         "dir": str(folder),
@@ -122,7 +205,7 @@ def open_run(run: str, config: RunConfig, folder: Path, mode: Mode) -> Any:
         log.warning("W&B can't be reached (%s); logging offline", redact(str(error)))
         handle = wandb.init(mode="offline", **options)
     handle.define_metric("round")
-    for prefix in ("validation/*", "test/*", "selection/*", "round_s"):
+    for prefix in ("validation/*", "test/*", "selection/*", "round_s", "work_s"):
         handle.define_metric(prefix, step_metric="round")
     handle.define_metric("train/step")
     handle.define_metric("train/*", step_metric="train/step")
@@ -156,6 +239,20 @@ def _of_round(event: Event) -> dict[str, Any]:
         values |= {f"selection/class/{k}": n for k, n in enumerate(event["class_rows"])}
     if event["precision"] is not None:
         values["selection/precision"] = event["precision"]
+    return values
+
+
+def _of_trial_round(event: Event) -> dict[str, Any]:
+    """A trial's round: means over seeds, and each seed's own accuracy if there are several."""
+    seeds = event["seeds"]
+    names = {"validation/accuracy": "accuracy", "validation/delivered": "delivered"}
+    names |= {"test/delivered": "test", "selection/pseudo_labels": "pseudo_labels"}
+    values: dict[str, Any] = {"round": event["round"]}
+    for shown, name in names.items():
+        values[shown] = sum(s[name] for s in seeds) / len(seeds)
+    values["work_s"] = sum(s["work_s"] for s in seeds)
+    if len(seeds) > 1:
+        values |= {f"validation/seed-{s['seed']}": s["accuracy"] for s in seeds}
     return values
 
 

@@ -78,8 +78,7 @@ def test_all_faults_are_reported_at_once_with_path_value_bound_and_nearest_name(
         "recipe.training.optimiser.learing_rate: no such field; did you mean 'learning_rate'?",
         "recipe.training.optimiser.momentum: must be less than 1, found 2",
         "recipe.training.stepz: no such field; did you mean 'steps'?",
-        "seed: no such field; known here: data, method, name, placement, recipe, runs, store, "
-        "tracking",
+        "seed: no such field; did you mean 'recipe.seed'?",
     ]
 
 

@@ -120,6 +120,7 @@ PLACED = {
     "train_workers": 3,
     "least_train_workers": 1,
     "label_actors": 7,
+    "gpus_per_worker": 0.5,
     "use_gpu": True,
     "cpus_per_worker": 2.0,
     "threads": 2,

@@ -1,0 +1,364 @@
+"""The space that a sweep searches: fragments and the config's own entries, checked before anything.
+
+A dimension is a field of the config by its path. Which dimensions exist for a trial follows from
+``when`` and from the values chosen before, so choices come before what depends on them.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from orchestrator.config import RunConfig
+from orchestrator.errors import ConfigError
+from orchestrator.loading import TAGS, describe_faults
+from orchestrator.methods import load_method
+from orchestrator.sweep.spec import SweepSpec
+from search_spaces import fragment_names, read_fragment
+from trainables.spec import Spec
+
+Chosen = Mapping[str, Any]
+"""Values by path."""
+MOST_GRID_POINTS = 100_000
+
+
+class Range(Spec):
+    """Numbers between two bounds, both included."""
+
+    low: float
+    """Least value."""
+    high: float
+    """Largest value."""
+    scale: Literal["linear", "log", "one_minus_log"] = "linear"
+    """'log' spreads evenly over factors; 'one_minus_log' does so for one minus the value, which
+    suits averaging rates and high thresholds."""
+    step: float | None = None
+    """Distance between values; None allows any."""
+    whole: bool = False
+    """Only whole numbers; integer fields are always so."""
+    when: dict[str, Any] = {}
+    """Values of other fields for which this one exists."""
+
+    @model_validator(mode="after")
+    def _legal(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"the range is empty: low {self.low:g} is not below {self.high:g}")
+        if self.scale == "log" and self.low <= 0:
+            raise ValueError(f"scale log needs low above 0, found {self.low:g}")
+        if self.scale == "one_minus_log" and self.high >= 1:
+            raise ValueError(f"scale one_minus_log needs high below 1, found {self.high:g}")
+        if self.step is not None and (self.scale != "linear" or self.step <= 0):
+            raise ValueError("step must be above 0 and goes with scale linear only")
+        if self.step is not None and self.step > self.high - self.low:
+            raise ValueError(f"step {self.step:g} is wider than the range")
+        return self
+
+
+class Choices(Spec):
+    """One of some values, which may be schedules or lists."""
+
+    choices: tuple[Any, ...] = Field(min_length=1)
+    """The values."""
+    when: dict[str, Any] = {}
+    """Values of other fields for which this one exists."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        texts = [json.dumps(choice, sort_keys=True) for choice in self.choices]
+        if len(set(texts)) < len(texts):
+            raise ValueError("a choice stands twice")
+        return self
+
+
+Parameter = Range | Choices
+_RANGE, _CHOICES = TypeAdapter(Range), TypeAdapter(Choices)
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searchable field."""
+
+    path: str
+    parameter: Parameter
+    whole: bool
+    """Whether only whole numbers are legal."""
+
+    def contains(self, value: Any) -> bool:
+        """Whether the space can propose this value."""
+        if isinstance(self.parameter, Choices):
+            return value in [_plain(choice) for choice in self.parameter.choices]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        low, high = self.parameter.low, self.parameter.high
+        steps = (value - low) / self.parameter.step if self.parameter.step else 0.0
+        return low <= value <= high and math.isclose(steps, round(steps), abs_tol=1e-9)
+
+    def points(self) -> tuple[Any, ...]:
+        """Every value, for a grid.
+
+        Raises:
+            ConfigError: The range has no step.
+        """
+        if isinstance(self.parameter, Choices):
+            return self.parameter.choices
+        step = self.parameter.step or (1.0 if self.whole else None)
+        if step is None or self.parameter.scale != "linear":
+            raise ConfigError(f"sweep.space.{self.path}: a grid needs choices or a linear step")
+        count = math.floor((self.parameter.high - self.parameter.low) / step + 1e-9) + 1
+        values = [self.parameter.low + i * step for i in range(count)]
+        return tuple(round(v) if self.whole else v for v in values)
+
+
+@dataclass(frozen=True)
+class Space:
+    """All dimensions of a sweep over one config."""
+
+    base: RunConfig
+    dimensions: tuple[Dimension, ...]
+    """In an order in which each stands behind what its `when` names."""
+
+    def over(self, **changes: Any) -> "Space":
+        """The same space over a config with some fields changed."""
+        return Space(self.base.model_copy(update=changes), self.dimensions)
+
+    def exists(self, dimension: Dimension, chosen: Chosen) -> bool:
+        """Whether a dimension exists once these values are chosen."""
+        plain = self.base.plain()
+        return all(
+            _matches(chosen.get(path, _look(_laid(plain, chosen), path)), wanted)
+            for path, wanted in dimension.parameter.when.items()
+        )
+
+    def defaults(self) -> dict[str, Any]:
+        """The base config's own values, of the dimensions that can hold them."""
+        plain, chosen = self.base.plain(), dict[str, Any]()
+        for dimension in self.dimensions:
+            value = _look(plain, dimension.path)
+            if self.exists(dimension, chosen) and dimension.contains(value):
+                chosen[dimension.path] = value
+        return chosen
+
+    def config(self, chosen: Chosen) -> RunConfig:
+        """The run of a trial.
+
+        Raises:
+            ConfigError: The values do not fit together; all faults are listed.
+        """
+        tree = _laid(self.base.plain(), chosen)
+        tree["sweep"] = None
+        try:
+            return RunConfig.model_validate(tree)
+        except ValidationError as error:
+            shown = ", ".join(f"{path}={value!r}" for path, value in chosen.items())
+            where = f"trial of {shown}"
+            raise ConfigError(describe_faults(error, RunConfig, tree, where)) from None
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Every point of the space, the first dimension slowest.
+
+        Raises:
+            ConfigError: A range has no step.
+        """
+        yield from self._grid({}, 0)
+
+    def _grid(self, chosen: dict[str, Any], at: int) -> Iterator[dict[str, Any]]:
+        if at == len(self.dimensions):
+            yield chosen
+            return
+        dimension = self.dimensions[at]
+        if not self.exists(dimension, chosen):
+            yield from self._grid(chosen, at + 1)
+            return
+        for value in dimension.points():
+            yield from self._grid({**chosen, dimension.path: value}, at + 1)
+
+    def plain(self) -> dict[str, Any]:
+        """The space in plain values."""
+        return {d.path: d.parameter.plain() for d in self.dimensions}
+
+
+def resolve_space(config: RunConfig) -> Space:
+    """The space of a config: its method's fragments with its own entries laid over them.
+
+    Raises:
+        ConfigError: Unknown names or paths, empty or illegal ranges; all faults are listed.
+    """
+    spec = config.sweep or SweepSpec()
+    faults: list[str] = []
+    entries = _from_fragments(config, spec, faults)
+    own = set(spec.space)
+    for path, entry in spec.space.items():
+        if entry is None:
+            if entries.pop(path, None) is None:
+                faults.append(f"{path}: there is nothing to take out{_near(path, entries)}")
+        elif ("choices" in entry) == ("choices" in entries.get(path, entry)):
+            entries[path] = {**entries.get(path, {}), **entry}
+        else:
+            entries[path] = entry
+    parsed: dict[str, Parameter] = {}
+    for path, entry in entries.items():
+        try:
+            parsed[path] = (_CHOICES if "choices" in entry else _RANGE).validate_python(entry)
+        except ValidationError as error:
+            for fault in error.errors():
+                at = ".".join([path, *map(str, fault["loc"])])
+                faults.append(f"{at}: {fault['msg'].removeprefix('Value error, ')}")
+    ordered = _in_order(parsed, faults)
+    space = Space(config, tuple(Dimension(path, parsed[path], whole=False) for path in ordered))
+    space = Space(config, tuple(_reachable(space, own, faults)))
+    dimensions = [_checked(space, dimension, faults) for dimension in space.dimensions]
+    if not faults and not dimensions:
+        faults.append(
+            "nothing is searchable: name entries here, or fragments that fit the recipe "
+            f"(sweep.fragments; known: {', '.join(fragment_names())})"
+        )
+    if faults:
+        lines = [f"  {line}" for line in dict.fromkeys(faults)]
+        plural = "s" if len(lines) > 1 else ""
+        raise ConfigError("\n".join([f"sweep.space: {len(lines)} fault{plural}", *lines]))
+    return Space(config, tuple(dimensions))
+
+
+def _from_fragments(
+    config: RunConfig, spec: SweepSpec, faults: list[str]
+) -> dict[str, dict[str, Any]]:
+    known = fragment_names()
+    names = load_method(config.method).search if spec.fragments is None else spec.fragments
+    entries: dict[str, dict[str, Any]] = {}
+    for name in names:
+        if name in known:
+            entries |= read_fragment(name)
+        else:
+            faults.append(f"no fragment {name!r}{_near(name, known)}")
+    return entries
+
+
+def _in_order(parsed: dict[str, Parameter], faults: list[str]) -> list[str]:
+    """Paths such that each stands behind those that decide whether it exists."""
+    ordered: list[str] = []
+    rest = dict(parsed)
+    while rest:
+        free = [path for path, p in rest.items() if not set(p.when) & (rest.keys() - {path})]
+        if not free:
+            faults.append(f"{', '.join(rest)}: their `when` depend on each other in a circle")
+            return ordered
+        ordered += sorted(free, key=lambda path: path.rpartition(".")[2] not in TAGS)
+        rest = {path: p for path, p in rest.items() if path not in free}
+    return ordered
+
+
+def _reachable(space: Space, own: set[str], faults: list[str]) -> Iterator[Dimension]:
+    """Dimensions that exist for some values; of the user's own, others are faults."""
+    for dimension in space.dimensions:
+        if space.exists(dimension, _conditions(space, dimension)):
+            yield dimension
+        elif dimension.path in own:
+            wanted = ", ".join(f"{k} = {v}" for k, v in dimension.parameter.when.items())
+            faults.append(f"{dimension.path}: never exists here, it needs {wanted}")
+
+
+def _conditions(space: Space, dimension: Dimension) -> dict[str, Any]:
+    """Values of other dimensions for which this one exists, if there are such."""
+    others = {d.path: d for d in space.dimensions}
+    chosen: dict[str, Any] = {}
+    for path, wanted in dimension.parameter.when.items():
+        if path not in others:
+            continue
+        chosen |= _conditions(space, others[path])
+        options = wanted if isinstance(wanted, list | tuple) else [wanted]
+        possible = [option for option in options if others[path].contains(option)]
+        if possible:
+            chosen[path] = possible[0]
+    return chosen
+
+
+def _checked(space: Space, dimension: Dimension, faults: list[str]) -> Dimension:
+    """The dimension, told whether its field is whole; its extremes tried on the whole config."""
+    path = dimension.path
+    if not path.startswith("recipe.") and path != "data":
+        faults.append(
+            f"{path}: only fields of the recipe, or data, can be searched: "
+            "nothing else changes an outcome"
+        )
+        return dimension
+    parameter = dimension.parameter
+    tried = list(parameter.choices) if isinstance(parameter, Choices) else []
+    if isinstance(parameter, Range):
+        tried = [parameter.low, parameter.high]
+    whole = False
+    for value in tried:
+        chosen = _example(space, {**_conditions(space, dimension), path: value})
+        try:
+            found = _look(space.config(chosen).plain(), path)
+        except ConfigError as error:
+            faults += _faults_of(path, value, str(error).splitlines()[1:], space)
+        else:
+            whole = isinstance(found, int) and not isinstance(found, bool)
+    fixed = isinstance(parameter, Range) and parameter.whole
+    return Dimension(path, parameter, whole=fixed or (whole and isinstance(parameter, Range)))
+
+
+def _faults_of(path: str, value: Any, lines: list[str], space: Space) -> list[str]:
+    """The faults of a trial config that this dimension is to blame for."""
+    stripped = [line.strip() for line in lines]
+    others = [d.path for d in space.dimensions if d.path != path]
+    if mine := [line for line in stripped if line.startswith(f"{path}:")]:
+        return mine
+    if any(line.startswith(f"{other}:") for line in stripped for other in others):
+        return []  # told where that one is tried
+    return [f"{path}: {value!r} is refused: {'; '.join(stripped)}"]
+
+
+def _example(space: Space, fixed: dict[str, Any]) -> dict[str, Any]:
+    """A full choice that holds the fixed values: defaults where they fit, else the first value."""
+    plain, chosen = space.base.plain(), dict[str, Any]()
+    for dimension in space.dimensions:
+        path, parameter = dimension.path, dimension.parameter
+        if path in fixed:
+            chosen[path] = fixed[path]
+        elif space.exists(dimension, {**chosen, **fixed}):
+            default = _look(_laid(plain, chosen), path)
+            first = parameter.low if isinstance(parameter, Range) else parameter.choices[0]
+            chosen[path] = default if dimension.contains(default) else first
+    return chosen
+
+
+def _laid(tree: dict[str, Any], chosen: Chosen) -> dict[str, Any]:
+    """The tree with values put at their paths; another kind or schedule replaces the whole."""
+    for path in sorted(chosen, key=lambda p: (p.count("."), p.rpartition(".")[2] not in TAGS)):
+        tree = _put(tree, path.split("."), chosen[path])
+    return tree
+
+
+def _put(tree: Any, path: list[str], value: Any) -> Any:
+    head, *rest = path
+    below = tree if isinstance(tree, dict) else {}
+    if rest:
+        return {**below, head: _put(below.get(head), rest, value)}
+    if head in TAGS and below.get(head) != value:
+        return {head: value}
+    return {**below, head: value}
+
+
+def _look(tree: Any, path: str) -> Any:
+    """The value at a path of a plain tree; None if there is none."""
+    for part in path.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def _matches(value: Any, wanted: Any) -> bool:
+    return value in wanted if isinstance(wanted, list | tuple) else value == wanted
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _near(name: str, known: Any) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"

@@ -1,0 +1,262 @@
+"""Trials on Ray Tune: a class Trainable whose step is one round, so that nothing ends in mid-round.
+
+Tune runs and replaces the trials' processes; the conductor proposes, judges and keeps the study.
+Nothing of Tune's own state is read again: a sweep goes on from its study and the store.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from orchestrator.config import RunConfig
+from orchestrator.engines.board import BoardWatch, News, Relay, close_board, open_board
+from orchestrator.errors import Interrupted, LostWorkError, SelftrainError
+from orchestrator.session import make_engine
+from orchestrator.store.files import Files, below
+from orchestrator.sweep.conductor import Conductor
+from orchestrator.sweep.resources import Need
+from orchestrator.sweep.trial import TrialPlayer, TrialRound
+
+QUIET_S = 60.0
+"""Seconds without news of any trial after which the driver says who waits for what."""
+TRIAL_MEMORY = 50 * 2**20
+"""Bytes that a trial's process reserves if it needs no CPU itself; Tune refuses nothing at all."""
+
+
+class _Trial(tune.Trainable):
+    """One trial at a time in a process that is used again for the next."""
+
+    def setup(self, config: dict[str, Any], board: Any = None) -> None:
+        self._board = board
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._task: dict[str, Any] = config
+        self._player: TrialPlayer | None = None
+
+    def step(self) -> dict[str, Any]:
+        """Play one round; faults come back as results, since trying again would not mend them."""
+        watch = BoardWatch(self._board, str(self._task["number"]))
+        try:
+            if self._player is None:
+                configs = [RunConfig.model_validate_json(text) for text in self._task["configs"]]
+                engine = make_engine(configs[0].placement)
+                self._player = TrialPlayer(configs, engine, watch.emit, watch)
+            return {"outcome": self._player.step().model_dump_json()}
+        except LostWorkError:
+            raise  # worth another try in a new process
+        except Interrupted as error:
+            return {"interrupted": str(error)}
+        except SelftrainError as error:
+            return {"error": str(error)}
+        except Exception as error:  # noqa: BLE001 - a trial's fault ends the trial, not the sweep
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: every step is in the store."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: every step is in the store."""
+
+
+class _Unsaved:
+    """Tune writes its parts to a file now and then; of these there is nothing to keep."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Asker(_Unsaved, Searcher):
+    """Takes proposals from the conductor, as many as there is room for."""
+
+    def __init__(self, conductor: Conductor, room: int) -> None:
+        super().__init__()
+        self._conductor, self._room = conductor, room
+        self._running: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        if len(self._running) >= self._room:
+            return None
+        task = self._conductor.propose()
+        if task is None:
+            return None if self._running else Searcher.FINISHED
+        self._running[trial_id] = task.number
+        configs = [config.model_dump_json() for config in task.configs]
+        return {"number": task.number, "configs": configs}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:  # noqa: FBT001, FBT002 - Tune's
+        del result, error
+        self._running.pop(trial_id, None)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the memory."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the memory."""
+
+
+class _Judge(_Unsaved, FIFOScheduler):
+    """Hands every result to the conductor; ends trials between rounds only."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self._conductor = conductor
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        del tune_controller
+        number = int(trial.config["number"])
+        if "interrupted" in result:
+            return str(TrialScheduler.STOP)
+        if (error := result.get("error")) is not None:
+            self._conductor.failed(number, error)
+            return str(TrialScheduler.STOP)
+        outcome = TrialRound.model_validate_json(result["outcome"])
+        goes_on = self._conductor.heard(number, outcome)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+
+class _Errors(_Unsaved, tune.Callback):
+    """Tells the conductor of trials that Tune gave up."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        self._conductor = conductor
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        del iteration, trials, info
+        error = trial.get_error()
+        text = str(error).strip().splitlines()[-1:] or [repr(error)]
+        self._conductor.failed(int(trial.config["number"]), f"the trial's process: {text[0]}")
+
+
+class _Watchdog:
+    """Says who waits for what when no trial has told anything new for a while."""
+
+    def __init__(self, conductor: Conductor, say: Callable[[str], None]) -> None:
+        self._conductor, self._say = conductor, say
+        self._heard_at = time.monotonic()
+        self._last: dict[str, str] = {}
+
+    def hear(self, news: News) -> None:
+        who, name, fields = news
+        if name == "beat":
+            if time.monotonic() - self._heard_at > QUIET_S:
+                self._tell()
+            return
+        self._heard_at = time.monotonic()
+        if name == "say":
+            self._last[who] = fields["text"]
+            self._say(f"trial {who}  {fields['text']}")
+        elif name != "progress":
+            place = " ".join(str(fields[k]) for k in ("step", "round") if k in fields)
+            self._last[who] = f"{name.replace('_', ' ')} {place}"
+            self._conductor.tell(int(who), name, **fields)
+
+    def look(self) -> None:
+        """Speak if it has been quiet for too long."""
+        if time.monotonic() - self._heard_at > QUIET_S:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._heard_at = time.monotonic()
+        waits = [f"trial {who} last told: {what}" for who, what in sorted(self._last.items())]
+        free, there = ray.available_resources(), ray.cluster_resources()
+        room = f"{free.get('CPU', 0):g} of {there.get('CPU', 0):g} CPUs are free"
+        if there.get("GPU"):
+            room += f", {free.get('GPU', 0):g} of {there['GPU']:g} GPUs"
+        self._say(f"no news for {QUIET_S:g} s: {'; '.join(waits) or 'no trial began'}; {room}")
+
+
+def play_trials(  # noqa: PLR0913 - what a sweep is made of
+    conductor: Conductor,
+    *,
+    need: Need,
+    room: int,
+    retries: int,
+    store: str,
+    name: str,
+    say: Callable[[str], None],
+    stopping: Callable[[], bool],
+) -> None:
+    """Play trials until the conductor has no more; Ray must be connected.
+
+    Raises:
+        Interrupted: Asked to stop; running trials kept their finished steps.
+    """
+    board = open_board()
+    folder = f"tune/{name}"
+    resources = {"cpu": need.own_cpus, "gpu": need.own_gpus}
+    if not need.own_cpus:
+        resources = {"cpu": 0, "memory": TRIAL_MEMORY}
+    trainable = tune.with_resources(tune.with_parameters(_Trial, board=board), resources)
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=_Asker(conductor, room),
+            scheduler=_Judge(conductor),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=_folder_of,
+        ),
+        run_config=tune.RunConfig(
+            name=name,
+            storage_path=below(store, "tune"),
+            failure_config=tune.FailureConfig(max_failures=retries),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            callbacks=[_Errors(conductor)],
+            verbose=0,
+        ),
+    )
+    watchdog = _Watchdog(conductor, say)
+    reaper = _Reaper() if need.cpus > need.own_cpus else None
+    try:
+        with Relay(board, watchdog.hear, stopping), ThreadPoolExecutor(1) as pool:
+            fit = pool.submit(tuner.fit)
+            while not fit.done():
+                with contextlib.suppress(TimeoutError):
+                    fit.result(timeout=1.0)
+                watchdog.look()
+                if reaper is not None:
+                    reaper.reap()
+            fit.result()
+    finally:
+        close_board(board)
+        Files(store).delete_folder(folder)
+    if stopping():
+        raise Interrupted("the sweep was stopped; finished steps and trials are kept")
+
+
+class _Reaper:
+    """Gives back what training in a trial's process reserved when that process dies.
+
+    Ray frees a placement group with the job that made it, which for trials is the whole sweep, and
+    Ray Train's own cleaner works only where the dashboard runs.
+    """
+
+    def reap(self) -> None:
+        """Remove the placement groups whose maker is dead."""
+        from ray._private.state import state
+        from ray.core.generated import gcs_pb2
+        from ray.util.placement_group import PlacementGroup
+
+        for packed in state._connect_and_get_accessor().get_placement_group_table():
+            group = gcs_pb2.PlacementGroupTableData.FromString(packed)
+            gone = group.state == gcs_pb2.PlacementGroupTableData.REMOVED
+            if group.creator_actor_dead and not gone:
+                ray.util.remove_placement_group(
+                    PlacementGroup(ray.PlacementGroupID(group.placement_group_id))
+                )
+
+
+def _folder_of(trial: Any) -> str:
+    return f"trial-{trial.config['number']}-{trial.trial_id[:6]}"
