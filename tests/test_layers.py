@@ -80,4 +80,3 @@ def test_a_package_never_imports_what_belongs_to_another_layer(package):
 @pytest.mark.parametrize("library", DOORS)
 def test_a_big_dependency_is_imported_through_its_doors_only(library):
     assert users(library) == DOORS[library]
-

@@ -97,8 +97,13 @@ def collapse(
     class_rows: Sequence[int],
     labelled_rows: Sequence[int],
 ) -> Verdict:
-    """Whether a trial has collapsed: one class swallows the selection, or validation fell away."""
+    """Whether a trial has collapsed: one class swallows the selection, or validation fell away.
+
+    Never after round 0: its student is the same for all trials that share it, and weak ones recover.
+    """
     last = max(curve, default=0)
+    if last < pruning.first_round:
+        return GO_ON
     fall = curve.get(0, 0.0) - curve.get(last, 0.0)
     if fall > pruning.collapse_fall:
         return Verdict(

@@ -10,6 +10,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -222,8 +223,9 @@ class Study:
         """How much of the first objective's spread each parameter explains; empty if unknown."""
         target = None if len(self._spec.objectives) == 1 else _first_value
         try:
-            return optuna.importance.get_param_importances(self._study, target=target)
-        except (ValueError, RuntimeError, ZeroDivisionError) as error:
+            with _too_few_is_an_error():
+                return optuna.importance.get_param_importances(self._study, target=target)
+        except (ValueError, RuntimeError, ZeroDivisionError, UserWarning) as error:
             log.info("no importances: %s", error)
             return {}
 
@@ -247,8 +249,9 @@ class Study:
         figures = []
         for title, plot, options in wanted:
             try:
-                figures.append((title, plot(self._study, **options)))
-            except (ValueError, RuntimeError, ZeroDivisionError) as error:
+                with _too_few_is_an_error():
+                    figures.append((title, plot(self._study, **options)))
+            except (ValueError, RuntimeError, ZeroDivisionError, UserWarning) as error:
                 log.info("no plot %s: %s", title, error)
         return figures
 
@@ -280,6 +283,14 @@ def read_trials(folder: Path, space: Space) -> list[Trial]:
     other = Study.__new__(Study)
     other._study, other._space = optuna.load_study(storage=storage, study_name=name), space
     return other.trials()
+
+
+@contextmanager
+def _too_few_is_an_error() -> Iterator[None]:
+    """Optuna warns of too few trials and then gives every parameter the same importance."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*number of trials is too small.*")
+        yield
 
 
 def _first_value(trial: FrozenTrial) -> float:

@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,6 +16,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from orchestrator import ray_session
 from orchestrator.config import RunConfig
 from orchestrator.engines.board import BoardWatch, News, Relay, close_board, open_board
 from orchestrator.errors import Interrupted, LostWorkError, SelftrainError
@@ -134,9 +136,10 @@ class _Errors(_Unsaved, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         del iteration, trials, info
-        error = trial.get_error()
-        text = str(error).strip().splitlines()[-1:] or [repr(error)]
-        self._conductor.failed(int(trial.config["number"]), f"the trial's process: {text[0]}")
+        told = "it ended without a word"
+        if trial.local_path and (path := Path(trial.error_file)).is_file():
+            told = (path.read_text(errors="replace").strip().splitlines() or [told])[-1]
+        self._conductor.failed(int(trial.config["number"]), f"the trial's process: {told}")
 
 
 class _Watchdog:
@@ -193,6 +196,7 @@ def play_trials(  # noqa: PLR0913 - what a sweep is made of
     Raises:
         Interrupted: Asked to stop; running trials kept their finished steps.
     """
+    ray_session.quieten()
     board = open_board()
     folder = f"tune/{name}"
     resources = {"cpu": need.own_cpus, "gpu": need.own_gpus}
@@ -251,8 +255,9 @@ class _Reaper:
 
         for packed in state._connect_and_get_accessor().get_placement_group_table():
             group = gcs_pb2.PlacementGroupTableData.FromString(packed)
+            made_by_actor = not ray.ActorID(group.creator_actor_id).is_nil()
             gone = group.state == gcs_pb2.PlacementGroupTableData.REMOVED
-            if group.creator_actor_dead and not gone:
+            if made_by_actor and group.creator_actor_dead and not gone:
                 ray.util.remove_placement_group(
                     PlacementGroup(ray.PlacementGroupID(group.placement_group_id))
                 )
