@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.address import differences
 from orchestrator.cli.options import AsJson, ConfigFile, Overrides, RunName, RunsFolder, StoreRoot
+from orchestrator.config import RunConfig
 from orchestrator.console import Console, closing_lines, rounds_table
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, Interrupted
@@ -18,6 +19,9 @@ from orchestrator.runs import find_run, load_run
 from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
+from orchestrator.sweep.display import closing_lines as sweep_lines
+from orchestrator.sweep.display import leaderboard_table
+from orchestrator.sweep.record import load_sweep, sweep_folder
 
 track = typer.Typer(help="Tracking of runs.", no_args_is_help=True)
 
@@ -47,9 +51,22 @@ def run(
     console.say(f"Took {time.perf_counter() - began:.1f} s.")
 
 
-def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Print the steps of a run and which of them the store has; computes nothing."""
+def plan(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    sweep: Annotated[
+        bool | None,
+        typer.Option(
+            help="Plan the sweep or the run; a config with a sweep block plans the sweep."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a run or a sweep would do and what the store has of it; computes nothing."""
     settings = load_config(config, overrides or [])
+    if sweep or (sweep is None and settings.sweep is not None):
+        _plan_sweep(settings, as_json=as_json)
+        return
     lines = plan_run(settings, Dataset(settings.data), Store(settings.store))
     if as_json:
         typer.echo(json.dumps([line.plain() for line in lines]))
@@ -70,8 +87,23 @@ def plan(config: ConfigFile, overrides: Overrides = None, as_json: AsJson = Fals
     console.say("Rounds that are rolled back or stop the run early change the later steps.")
 
 
+def _plan_sweep(settings: RunConfig, *, as_json: bool) -> None:
+    from orchestrator.sweep.plan import plan_sweep
+
+    found = plan_sweep(settings, Dataset(settings.data), Store(settings.store))
+    if as_json:
+        typer.echo(json.dumps(found.plain()))
+        return
+    console = Console()
+    for line in found.lines():
+        console.say(line)
+
+
 def show(name: RunName, runs: RunsFolder = Path("runs"), as_json: AsJson = False) -> None:
-    """Show a run: its rounds, and the steps behind them."""
+    """Show a run with its rounds and the steps behind them, or a sweep with its leaderboard."""
+    if (swept := sweep_folder(runs, name)) is not None:
+        _show_sweep(swept, as_json=as_json)
+        return
     folder = find_run(runs, name)
     record = load_run(folder)
     if as_json:
@@ -83,6 +115,17 @@ def show(name: RunName, runs: RunsFolder = Path("runs"), as_json: AsJson = False
         for step, ref in each.steps.items():
             console.say(f"round {each.round}  {step:<13} {ref.kind}/{ref.address}")
     console.say(f"{record.status}; {record.stopped or 'not at its end'}; folder {folder}")
+
+
+def _show_sweep(folder: Path, *, as_json: bool) -> None:
+    record = load_sweep(folder)
+    if as_json:
+        typer.echo(json.dumps(record.answer()))
+        return
+    console = Console()
+    console.rich.print(leaderboard_table(record))
+    for line in sweep_lines(record, folder):
+        console.say(line)
 
 
 def explain(

@@ -99,7 +99,7 @@ def collapse(
 ) -> Verdict:
     """Whether a trial has collapsed: one class swallows the selection, or validation fell away.
 
-    Never after round 0: its student is the same for all trials that share it, and weak ones recover.
+    Never after round 0, which learned from labels alone: weak students recover from it.
     """
     last = max(curve, default=0)
     if last < pruning.first_round:

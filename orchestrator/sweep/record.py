@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from orchestrator.address import digest
 from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import StoreError
+from orchestrator.errors import ConfigError, StoreError
 from orchestrator.runs import data_digest, find_folder
 from orchestrator.store.files import Files
 from orchestrator.sweep.accounting import Account
@@ -96,3 +96,11 @@ def find_sweep(runs: Path, name: str) -> Path:
         ConfigError: There is none, or several begin so.
     """
     return find_folder(runs, name, RECORD, "sweep")
+
+
+def sweep_folder(runs: Path, name: str) -> Path | None:
+    """The folder of a sweep of this name, or None if the name is no sweep's."""
+    try:
+        return find_sweep(runs, name)
+    except ConfigError:
+        return None

@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.sweep.display import short
+from orchestrator.sweep.display import shown
 from orchestrator.sweep.record import SweepRecord
 from orchestrator.tracking.secrets import redact
 
@@ -38,7 +38,7 @@ def report_html(record: SweepRecord, figures: Sequence[tuple[str, Any]]) -> str:
 def _table(record: SweepRecord) -> str:
     rows = []
     for place in record.places:
-        settings = ", ".join(f"{short(path)}={value}" for path, value in place.chosen.items())
+        settings = shown(place.chosen)
         cells = (
             place.trial,
             place.state,

@@ -41,7 +41,7 @@ from orchestrator.sweep.resources import Need, need_of, room_for, trial_placemen
 from orchestrator.sweep.screening import best, gather_evidence, screen
 from orchestrator.sweep.space import Space, resolve_space
 from orchestrator.sweep.spec import SweepSpec
-from orchestrator.sweep.study import Study, read_trials
+from orchestrator.sweep.study import Study, draw, read_trials
 from orchestrator.sweep.trial import TrialPlayer
 from orchestrator.tracking.secrets import redact
 from orchestrator.tracking.tracker import Tracker, read_events
@@ -273,7 +273,7 @@ def _screen(
         engine.close()
     began = time.perf_counter()
     drawn, judged, refused = [], [], 0
-    for chosen in study.draw(spec.sampler_seed, spec.screen.candidates):
+    for chosen in draw(sweep.space, spec.sampler_seed, spec.screen.candidates):
         try:
             judged.append(screen(sweep.played.config(chosen).recipe, evidence))
         except (ConfigError, ValueError):

@@ -84,8 +84,7 @@ class Study:
         Raises:
             StoreError: The journal can't be read.
         """
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        _quieten()
         folder.mkdir(parents=True, exist_ok=True)
         self._space, self._spec = space, spec
         ways = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
@@ -144,19 +143,6 @@ class Study:
                 user_attrs={"state": state, **notes},
             )
         )
-
-    def draw(self, seed: int, number: int) -> Iterator[dict[str, Any]]:
-        """Values drawn at random from the space; the study hears nothing of them."""
-        drawer = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-        for _ in range(number):
-            chosen: dict[str, Any] = {}
-            trial = drawer.ask()
-            for dimension in self._space.dimensions:
-                if self._space.exists(dimension, chosen):
-                    value = trial._suggest(_name(dimension), _drawn(dimension))
-                    chosen[dimension.path] = _decode(dimension, value)
-            drawer.tell(trial, state=TrialState.FAIL)
-            yield chosen
 
     def report(self, number: int, round_: int, accuracy: float) -> None:
         """Tell a trial's validation accuracy after a round; a second time changes nothing."""
@@ -269,6 +255,21 @@ def make_sampler(name: Sampler, seed: int) -> BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
+def draw(space: Space, seed: int, number: int) -> Iterator[dict[str, Any]]:
+    """Values drawn at random from a space; no study hears of them."""
+    _quieten()
+    drawer = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    for _ in range(number):
+        chosen: dict[str, Any] = {}
+        trial = drawer.ask()
+        for dimension in space.dimensions:
+            if space.exists(dimension, chosen):
+                value = trial._suggest(_name(dimension), _drawn(dimension))
+                chosen[dimension.path] = _decode(dimension, value)
+        drawer.tell(trial, state=TrialState.FAIL)
+        yield chosen
+
+
 def read_trials(folder: Path, space: Space) -> list[Trial]:
     """The trials of a finished or running sweep, read by another one.
 
@@ -283,6 +284,11 @@ def read_trials(folder: Path, space: Space) -> list[Trial]:
     other = Study.__new__(Study)
     other._study, other._space = optuna.load_study(storage=storage, study_name=name), space
     return other.trials()
+
+
+def _quieten() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 @contextmanager
