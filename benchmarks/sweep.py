@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--lane", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.lane:
-        _lane(Path(args.lane))
+        _lane(Path(args.lane), args.changes)
         return
     root = Path(tempfile.mkdtemp())
     answer, folder = _sweep(args, root)
@@ -133,7 +133,7 @@ def _alone(
     return sum(peak.cpu_s for peak in peaks), tests
 
 
-def _lane(task: Path) -> None:
+def _lane(task: Path, changes: list[str]) -> None:
     """Play recipes one after the other, each with a fresh store, on one thread."""
     import torch
 
@@ -146,7 +146,7 @@ def _lane(task: Path) -> None:
 
     torch.set_num_threads(1)
     asked = json.loads(task.read_text())
-    config, tests = load_config(Path(asked["config"])), []
+    config, tests = load_config(Path(asked["config"]), changes), []
     for i, recipe in enumerate(asked["recipes"]):
         store = str(task.with_suffix(f".store-{i}").absolute())
         update = {"recipe": Recipe.model_validate(recipe), "store": store}

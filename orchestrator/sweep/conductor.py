@@ -49,6 +49,7 @@ class Conductor:
         self._left = study.unfinished()
         self._origins: dict[int, str] = {}
         self._newest: dict[int, TrialRound] = {}
+        self._heard: dict[int, dict[int, float]] = {}
 
     def closing(self) -> bool:
         """Whether no trial should start and running ones should stop after their round."""
@@ -95,12 +96,11 @@ class Conductor:
             note = {"promoted_from": promoted.number}
             self._study.enqueue(promoted.chosen, "promoted", **note)
             self._tracker.emit("trial_promoted", trial=promoted.number)
-        waits = promoted is not None or any(
-            t.state == "waiting" and t.origin == "promoted" for t in trials
-        )
-        if len(begun) < self._spec.trials or waits:
-            return self._study.next()
-        return None
+            trials = self._study.trials()
+        waiting = (t.number for t in trials if t.state == "waiting" and t.origin == "promoted")
+        if (number := next(waiting, None)) is not None:
+            return self._study.take(number)  # it counts for none of the others in the queue
+        return self._study.next() if len(begun) < self._spec.trials else None
 
     def _deserves_more(self, trial: Trial, trials: list[Trial]) -> bool:
         """Whether a pruned trial would go on by what is known today: its steps are in the store."""
@@ -116,6 +116,7 @@ class Conductor:
     def heard(self, number: int, outcome: TrialRound) -> bool:
         """Take a trial's round; whether the trial should play another one."""
         self._newest[number] = outcome
+        self._heard.setdefault(number, {})[outcome.round] = outcome.accuracy
         self._study.report(number, outcome.round, outcome.accuracy)
         self._tracker.emit("trial_round", trial=number, **outcome.plain())
         if outcome.finished:
@@ -134,11 +135,12 @@ class Conductor:
         if self._origins.get(number) == "defaults":
             return GO_ON  # the baseline of the report
         trials = self._study.trials()
-        mine = trials[number]
-        curve = {**mine.curve, outcome.round: outcome.accuracy}
-        pruning = self._spec.pruning
-        found = collapse(pruning, curve, outcome.class_rows, self._labelled_rows)
-        if found.ends or len(self._spec.objectives) > 1:
+        mine, pruning = trials[number], self._spec.pruning
+        if outcome.round < max(mine.curve, default=0):
+            return GO_ON  # played again after a restart: it was judged when it got there
+        heard = self._heard[number]  # the study keeps no curve of several objectives
+        found = collapse(pruning, heard, outcome.class_rows, self._labelled_rows)
+        if found.ends or not self._spec.follows_accuracy:
             return found
         num_rounds = self._space.config(mine.chosen).recipe.policy.num_rounds
         return judge(pruning, number, mine.curve, _curves(trials, mine), num_rounds)

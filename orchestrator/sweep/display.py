@@ -10,6 +10,7 @@ from rich.table import Table
 from orchestrator.console import Console
 from orchestrator.sweep.leaderboard import Place, best_of
 from orchestrator.sweep.record import SweepRecord
+from orchestrator.tracking.secrets import redact
 from orchestrator.tracking.tracker import Event
 
 MOST_PLACES = 20
@@ -65,7 +66,7 @@ def _number(value: Any) -> str:
 
 def leaderboard_table(record: SweepRecord) -> Table:
     """The best trials of a sweep: accuracy with its confidence, test, rounds, seconds of work."""
-    title = f"{record.sweep}: {record.config.method} on {record.config.data}"
+    title = f"{record.sweep}: {record.config.method} on {redact(record.config.data)}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("trial", "valid.", "95 %", "test", "rounds", "work s"):
         table.add_column(name, justify="right", no_wrap=True)

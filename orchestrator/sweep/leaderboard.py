@@ -48,8 +48,8 @@ def leaderboard(trials: Sequence[Trial], spec: SweepSpec) -> list[Place]:
 
     Of a pruned trial that was taken up again only the later one stands here.
     """
-    replaced = {t.notes.get("promoted_from") for t in trials}
     shown = ("complete", "pruned", "failed")
+    replaced = {t.notes.get("promoted_from") for t in trials if t.state in shown}
     places = [
         _place(trial) for trial in trials if trial.state in shown and trial.number not in replaced
     ]

@@ -49,7 +49,7 @@ def _table(record: SweepRecord) -> str:
             f"{place.work_s:.1f}",
             f"{settings}. {place.reason}" if place.reason else settings,
         )
-        rows.append("".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells))
+        rows.append("".join(f"<td>{html.escape(redact(str(cell)))}</td>" for cell in cells))
     heads = "".join(f"<th>{name}</th>" for name in HEADS)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f"<div class='wide'><table><tr>{heads}</tr>{body}</table></div>"

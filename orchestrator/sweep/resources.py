@@ -62,7 +62,7 @@ def room_for(need: Need, cluster: Cluster, wanted: int | None) -> int:
         short = []
         if by_cpu < least:
             short.append(f"{least * need.cpus:g} CPUs, the cluster has {cluster.cpus:g}")
-        if by_gpu < least:
+        if need.gpus and by_gpu < least:
             short.append(f"{least * need.gpus:g} GPUs, the cluster has {cluster.gpus:g}")
         plural = "trials at a time need" if least > 1 else "trial needs"
         faults.append(

@@ -155,9 +155,8 @@ def accepted_rows(pool: Sketch, rule: Rule) -> np.ndarray:
     rows = np.zeros(pool.num_classes, np.int64)
     for label, keys in pool.keys.items():
         at = int(np.searchsorted(keys, np.uint64(rule.cuts[label]), side="left"))
-        reach = np.searchsorted(
-            confidence_of(keys[at:], coarse=pool.coarse), np.float32(rule.least[label]), "left"
-        )
+        confidence = confidence_of(keys[at:], coarse=pool.coarse)
+        reach = np.searchsorted(confidence, np.float64(rule.least[label]), "left")
         rows[label] = int(pool.counts[label][at + int(reach) :].sum())
     return rows
 

@@ -13,8 +13,13 @@ from orchestrator import ray_session
 from orchestrator.config import RunConfig
 from orchestrator.console import Console
 from orchestrator.data.dataset import Dataset
-from orchestrator.engines.local_engine import LocalEngine
-from orchestrator.errors import AllFailedError, ConfigError, Interrupted, SelftrainError
+from orchestrator.errors import (
+    AllFailedError,
+    ConfigError,
+    Interrupted,
+    LostWorkError,
+    SelftrainError,
+)
 from orchestrator.noise import native_noise_to
 from orchestrator.play import Player
 from orchestrator.ray_session import Cluster
@@ -40,7 +45,7 @@ from orchestrator.sweep.report import report_html
 from orchestrator.sweep.resources import Need, need_of, room_for, trial_placement
 from orchestrator.sweep.screening import best, gather_evidence, screen
 from orchestrator.sweep.space import Space, resolve_space
-from orchestrator.sweep.spec import SweepSpec
+from orchestrator.sweep.spec import MAXIMISED, SweepSpec
 from orchestrator.sweep.study import Study, draw, read_trials
 from orchestrator.sweep.trial import TrialPlayer
 from orchestrator.tracking.secrets import redact
@@ -165,6 +170,7 @@ def _room(sweep: Sweep, cluster: Cluster | None) -> tuple[Need, int]:
     placement = sweep.played.base.placement
     if cluster is None:
         return need_of(placement, Cluster(cpus=1, gpus=0, nodes=1, largest_node_cpus=1)), 1
+    ray_session.check_feasible(placement, cluster)
     need = need_of(placement, cluster)
     return need, room_for(need, cluster, sweep.spec.concurrent)
 
@@ -212,13 +218,15 @@ def _take_over(sweep: Sweep, study: Study, console: Console, name: str) -> None:
     old = find_sweep(sweep.config.runs, name)
     trials = [t for t in read_trials(old, sweep.space) if t.state == "complete"]
     known, proposed = 0, 0
-    theirs = load_sweep(old)
+    record = load_sweep(old)
+    theirs = record.config.sweep or SweepSpec()
     same_base = (
-        theirs.config.recipe == sweep.config.recipe
-        and theirs.data == data_digest(sweep.data)
-        and (theirs.config.sweep or SweepSpec()).seeds == sweep.spec.seeds
+        record.config.recipe == sweep.config.recipe
+        and record.data == data_digest(sweep.data)
+        and theirs.seeds == sweep.spec.seeds
+        and theirs.objectives == sweep.spec.objectives
     )
-    sign = -1 if sweep.spec.objectives[0] == "accuracy" else 1
+    sign = -1 if theirs.objectives[0] in MAXIMISED else 1
     for trial in sorted(trials, key=lambda t: sign * t.values[0]):
         fits = all(
             d.contains(trial.chosen[d.path])
@@ -228,7 +236,7 @@ def _take_over(sweep: Sweep, study: Study, console: Console, name: str) -> None:
         whole = {d.path for d in sweep.space.dimensions if sweep.space.exists(d, trial.chosen)}
         if not fits or whole != set(trial.chosen):
             continue
-        if same_base and len(trial.values) == len(sweep.spec.objectives):
+        if same_base and not trial.foreign:
             notes = {k: v for k, v in trial.notes.items() if k not in ("origin", "state")}
             study.add(trial.chosen, "known", trial.values, taken_from=old.name, **notes)
             known += 1
@@ -302,7 +310,7 @@ def _play_here(conductor: Conductor, console: Console, stop: StopRequest) -> Non
     watch = _SweepWatch(console, stop)
     while (task := conductor.propose()) is not None:
         number = task.number
-        engine = LocalEngine(task.configs[0].placement)
+        engine = make_engine(task.configs[0].placement)
 
         def tell(name: str, *, number: int = number, **fields: Any) -> None:
             conductor.tell(number, name, **fields)
@@ -311,8 +319,8 @@ def _play_here(conductor: Conductor, console: Console, stop: StopRequest) -> Non
             player = TrialPlayer(task.configs, engine, tell, watch)
             while conductor.heard(number, player.step()):
                 pass
-        except Interrupted:
-            raise
+        except (Interrupted, LostWorkError):
+            raise  # the same command goes on with this trial
         except SelftrainError as error:
             conductor.failed(number, str(error))
         except Exception as error:  # noqa: BLE001 - a trial's fault ends the trial, not the sweep

@@ -109,7 +109,9 @@ class Dimension:
         if step is None or self.parameter.scale != "linear":
             raise ConfigError(f"sweep.space.{self.path}: a grid needs choices or a linear step")
         count = math.floor((self.parameter.high - self.parameter.low) / step + 1e-9) + 1
-        values = [self.parameter.low + i * step for i in range(count)]
+        low, high = self.parameter.low, self.parameter.high
+        # as many digits as people write: 0.3, not 0.30000000000000004
+        values = [min(high, float(f"{low + i * step:.12g}")) for i in range(count)]
         return tuple(round(v) if self.whole else v for v in values)
 
 
@@ -163,7 +165,13 @@ class Space:
         Raises:
             ConfigError: A range has no step.
         """
-        yield from self._grid({}, 0)
+        for count, point in enumerate(self._grid({}, 0)):
+            if count == MOST_GRID_POINTS:
+                raise ConfigError(
+                    f"the grid has more than {MOST_GRID_POINTS:,} points: give ranges a wider step "
+                    "or take entries out"
+                )
+            yield point
 
     def _grid(self, chosen: dict[str, Any], at: int) -> Iterator[dict[str, Any]]:
         if at == len(self.dimensions):
@@ -191,6 +199,9 @@ def resolve_space(config: RunConfig) -> Space:
     faults: list[str] = []
     entries = _from_fragments(config, spec, faults)
     own = set(spec.space)
+    whole = tuple(f"{path}." for path, entry in spec.space.items() if entry is not None)
+    # who searches a field as a whole does not want its parts varied by a fragment
+    entries = {p: e for p, e in entries.items() if p in own or not p.startswith(whole)}
     for path, entry in spec.space.items():
         if entry is None:
             if entries.pop(path, None) is None:
@@ -242,13 +253,22 @@ def _in_order(parsed: dict[str, Parameter], faults: list[str]) -> list[str]:
     ordered: list[str] = []
     rest = dict(parsed)
     while rest:
-        free = [path for path, p in rest.items() if not set(p.when) & (rest.keys() - {path})]
+        free = [path for path, p in rest.items() if not _waits_for(path, p, rest)]
         if not free:
             faults.append(f"{', '.join(rest)}: their `when` depend on each other in a circle")
             return ordered
         ordered += sorted(free, key=lambda path: path.rpartition(".")[2] not in TAGS)
         rest = {path: p for path, p in rest.items() if path not in free}
     return ordered
+
+
+def _waits_for(path: str, parameter: Parameter, rest: Mapping[str, Parameter]) -> bool:
+    """Whether a field that this one's `when` names, or one that holds it, stands in the rest."""
+    return any(
+        named == other or (other != path and named.startswith(f"{other}."))
+        for named in parameter.when
+        for other in rest
+    )
 
 
 def _reachable(space: Space, own: set[str], faults: list[str]) -> Iterator[Dimension]:
@@ -266,14 +286,27 @@ def _conditions(space: Space, dimension: Dimension) -> dict[str, Any]:
     others = {d.path: d for d in space.dimensions}
     chosen: dict[str, Any] = {}
     for path, wanted in dimension.parameter.when.items():
-        if path not in others:
+        if path in others:
+            chosen |= _conditions(space, others[path])
+            options = wanted if isinstance(wanted, list | tuple) else [wanted]
+            possible = [option for option in options if others[path].contains(option)]
+            if possible:
+                chosen[path] = possible[0]
             continue
-        chosen |= _conditions(space, others[path])
-        options = wanted if isinstance(wanted, list | tuple) else [wanted]
-        possible = [option for option in options if others[path].contains(option)]
-        if possible:
-            chosen[path] = possible[0]
+        for holder in (d for p, d in others.items() if path.startswith(f"{p}.") and d != dimension):
+            needed = _conditions(space, holder)
+            if space.exists(holder, needed):  # the named field is a part of what it chooses
+                below, values = path[len(holder.path) + 1 :], _extremes(holder.parameter)
+                fitting = [v for v in values if _matches(_look(v, below), wanted)]
+                chosen = {holder.path: (fitting or values)[0], **chosen, **needed}
     return chosen
+
+
+def _extremes(parameter: Parameter) -> list[Any]:
+    """All choices, or both ends of a range."""
+    if isinstance(parameter, Choices):
+        return list(parameter.choices)
+    return [parameter.low, parameter.high]
 
 
 def _checked(space: Space, dimension: Dimension, faults: list[str]) -> Dimension:
@@ -286,11 +319,8 @@ def _checked(space: Space, dimension: Dimension, faults: list[str]) -> Dimension
         )
         return dimension
     parameter = dimension.parameter
-    tried = list(parameter.choices) if isinstance(parameter, Choices) else []
-    if isinstance(parameter, Range):
-        tried = [parameter.low, parameter.high]
     whole = False
-    for value in tried:
+    for value in _extremes(parameter):
         chosen = _example(space, {**_conditions(space, dimension), path: value})
         try:
             found = _look(space.config(chosen).plain(), path)
@@ -298,8 +328,18 @@ def _checked(space: Space, dimension: Dimension, faults: list[str]) -> Dimension
             faults += _faults_of(path, value, str(error).splitlines()[1:], space)
         else:
             whole = isinstance(found, int) and not isinstance(found, bool)
-    fixed = isinstance(parameter, Range) and parameter.whole
-    return Dimension(path, parameter, whole=fixed or (whole and isinstance(parameter, Range)))
+    if isinstance(parameter, Choices):
+        return Dimension(path, parameter, whole=False)
+    whole = whole or parameter.whole
+    numbers = {"step": parameter.step}
+    if parameter.whole:
+        numbers |= {"low": parameter.low, "high": parameter.high}
+    faults += [
+        f"{path}.{name}: must be a whole number, found {value:g}"
+        for name, value in numbers.items()
+        if whole and value is not None and value % 1
+    ]
+    return Dimension(path, parameter, whole=whole)
 
 
 def _faults_of(path: str, value: Any, lines: list[str], space: Space) -> list[str]:

@@ -23,7 +23,7 @@ class Pruning(Spec):
     """Where the bar lies: at the median or another percentile of the other trials in the same
     round, or at the top 1/reduction of them in rounds 1, reduction, reduction^2, ..."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Rule percentile: share of the other trials that a trial must not stay behind."""
+    """Rule percentile: share of the other trials, counted from the best, that the bar lies below."""
     reduction: Annotated[int, Field(ge=2, le=10)] = 3
     """Rules successive_halving and hyperband: one in so many trials goes on at each rung."""
     first_round: Annotated[int, Field(ge=1)] = 1
@@ -54,6 +54,15 @@ class Screening(Spec):
         return self
 
 
+class Population(Spec):
+    """Trials that lag behind take over the course of better ones, with perturbed values."""
+
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    """Share of the trials that is replaced after a round, and share that is followed."""
+    factor: Annotated[float, Field(gt=1, le=10)] = 1.25
+    """Values are multiplied or divided by this."""
+
+
 class SweepSpec(Spec):
     """How many trials, over what, judged by what."""
 
@@ -81,17 +90,28 @@ class SweepSpec(Spec):
     over the fragments' entries. Null takes an entry out."""
     pruning: Pruning = Pruning()
     """Which trials end early."""
+    population: Population | None = None
+    """Population-based training over rounds, in the place of a pruning rule; None: none."""
     screen: Screening | None = None
     """Judge many candidates on stored predictions first; None trains what the sampler proposes."""
+
+    @property
+    def follows_accuracy(self) -> bool:
+        """Whether accuracy after each round says how good a trial is."""
+        return self.objectives == ("accuracy",)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         faults = []
-        several = len(self.objectives) > 1
+        several, only = len(self.objectives) > 1, self.objectives == ("accuracy",)
         if len(set(self.objectives)) < len(self.objectives):
             faults.append("objectives names one twice")
-        if several and self.pruning.rule != "none" and "pruning" in self.model_fields_set:
-            faults.append("pruning needs a single objective: set pruning.rule to none")
+        if not only and self.pruning.rule != "none" and "pruning" in self.model_fields_set:
+            faults.append("pruning needs accuracy as only objective: set pruning.rule to none")
+        if self.population is not None and not only:
+            faults.append("population needs accuracy as only objective")
+        if self.population is not None and "pruning" in self.model_fields_set:
+            faults.append("population takes the place of pruning: leave one of them out")
         if several and self.sampler == "cma_es":
             faults.append("sampler cma_es takes one objective; nsga2, tpe and gp take several")
         if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):

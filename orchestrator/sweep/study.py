@@ -29,14 +29,15 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.errors import StoreError
+from orchestrator.sweep.journal import JOURNAL, mend
 from orchestrator.sweep.space import Choices, Chosen, Dimension, Space
 from orchestrator.sweep.spec import MAXIMISED, Sampler, SweepSpec
 from trainables.randomness import derive
 
 log = logging.getLogger(__name__)
-JOURNAL = "study.journal"
 Origin = Literal["defaults", "sampler", "grid", "screened", "warm", "promoted"]
 State = Literal["waiting", "running", "complete", "pruned", "failed", "screened", "known"]
+_ONCE: frozenset[Origin] = frozenset({"defaults", "grid", "screened", "warm"})
 _STATES: Mapping[TrialState, State] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
@@ -73,6 +74,8 @@ class Trial:
     """Objectives; of a pruned trial its last validation accuracy."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What else is known: seconds, accuracy of each seed, reason, error."""
+    foreign: tuple[str, ...] = ()
+    """Parameters that it was played with and that this space does not have."""
 
 
 class Study:
@@ -87,9 +90,11 @@ class Study:
         _quieten()
         folder.mkdir(parents=True, exist_ok=True)
         self._space, self._spec = space, spec
+        self._standing: set[str] | None = None
         ways = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
         directions = [ways[name not in MAXIMISED] for name in spec.objectives]
         try:
+            mend(folder / JOURNAL)  # under the lease of the sweep
             storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
             self._study = optuna.create_study(
                 storage=storage, study_name=name, directions=directions, load_if_exists=True
@@ -112,6 +117,12 @@ class Study:
         """The next trial: one that waits in the queue, else what the sampler proposes."""
         return self._propose(self._study.ask())
 
+    def take(self, number: int) -> Proposal:
+        """A trial that waits in the queue, before its turn."""
+        trial_id = self._frozen(number)._trial_id
+        self._study._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        return self._propose(optuna.trial.Trial(self._study, trial_id))
+
     def _propose(self, trial: optuna.trial.Trial) -> Proposal:
         fixed = self._frozen(trial.number).system_attrs.get("fixed_params")
         chosen: dict[str, Any] = {}
@@ -125,29 +136,50 @@ class Study:
         return Proposal(trial.number, chosen, trial.user_attrs.get("origin", "sampler"))
 
     def enqueue(self, chosen: Chosen, origin: Origin, **notes: Any) -> None:
-        """Put a trial at the end of the queue."""
+        """Put a trial at the end of the queue; the same from the same source only once."""
         params = {
             _name(d): _encode(d, chosen[d.path]) for d in self._space.dimensions if d.path in chosen
         }
+        if origin in _ONCE and self._stands(origin, params):
+            return
         self._study.enqueue_trial(params, user_attrs={"origin": origin, **notes})
 
     def add(self, chosen: Chosen, state: State, values: Sequence[float], **notes: Any) -> None:
-        """Record a trial that was never played here: 'screened' without values, or 'known'."""
+        """Record a trial that nobody played here, once: 'screened' without values, or 'known'."""
         drawn = {d.path: d for d in self._space.dimensions if d.path in chosen}
+        params = {_name(d): _encode(d, chosen[path]) for path, d in drawn.items()}
+        if self._stands(state, params):
+            return
         self._study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE if state == "known" else TrialState.PRUNED,
                 values=list(values) if state == "known" else None,
-                params={_name(d): _encode(d, chosen[path]) for path, d in drawn.items()},
+                params=params,
                 distributions={_name(d): _drawn(d) for d in drawn.values()},
                 user_attrs={"state": state, **notes},
             )
         )
 
+    def _stands(self, what: str, params: Mapping[str, Any]) -> bool:
+        """Whether this stood here, so that a queue that a kill cut short can be filled again."""
+        if self._standing is None:
+            trials = self._study.get_trials(deepcopy=False)
+            self._standing = {
+                _key(t.user_attrs.get(name), params)
+                for t in trials
+                for name, params in (
+                    ("origin", t.system_attrs.get("fixed_params")),
+                    ("state", t.params),
+                )
+            }
+        key, before = _key(what, params), len(self._standing)
+        self._standing.add(key)
+        return len(self._standing) == before
+
     def report(self, number: int, round_: int, accuracy: float) -> None:
         """Tell a trial's validation accuracy after a round; a second time changes nothing."""
         frozen = self._frozen(number)
-        if len(self._spec.objectives) == 1 and round_ not in frozen.intermediate_values:
+        if self._spec.follows_accuracy and round_ not in frozen.intermediate_values:
             optuna.trial.Trial(self._study, frozen._trial_id).report(accuracy, round_)
 
     def complete(self, number: int, values: Sequence[float], **notes: Any) -> None:
@@ -195,6 +227,7 @@ class Study:
             curve=dict(frozen.intermediate_values),
             values=tuple(frozen.values or ()),
             notes=dict(frozen.user_attrs),
+            foreign=tuple(params.keys() - {_name(d) for d in self._space.dimensions}),
         )
 
     def remember(self, name: str, value: Any) -> None:
@@ -207,7 +240,7 @@ class Study:
 
     def importances(self) -> dict[str, float]:
         """How much of the first objective's spread each parameter explains; empty if unknown."""
-        target = None if len(self._spec.objectives) == 1 else _first_value
+        target = None if len(self._spec.objectives) == 1 else self._cost
         try:
             with _too_few_is_an_error():
                 return optuna.importance.get_param_importances(self._study, target=target)
@@ -215,19 +248,26 @@ class Study:
             log.info("no importances: %s", error)
             return {}
 
+    def _cost(self, trial: FrozenTrial) -> float:
+        """The first objective, the smaller the better, as importances read a target."""
+        return (-1 if self._spec.objectives[0] in MAXIMISED else 1) * _first_value(trial)
+
     def figures(self) -> list[tuple[str, Any]]:
         """Optuna's plots with their titles; those that the study can't fill are left out."""
         from optuna import visualization as plots
 
+        if not self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            return []  # Optuna would warn and draw empty axes
         several = len(self._spec.objectives) > 1
-        target = {"target": _first_value, "target_name": self._spec.objectives[0]}
-        one = target if several else {}
+        name = {"target_name": self._spec.objectives[0]}
+        one = {"target": _first_value, **name} if several else {}
+        cost = {"target": self._cost, **name} if several else {}
         wanted: list[tuple[str, Any, dict[str, Any]]] = [
             ("History", plots.plot_optimization_history, one),
             ("Rounds", plots.plot_intermediate_values, {}),
             ("Parallel coordinates", plots.plot_parallel_coordinate, one),
             ("Slices", plots.plot_slice, one),
-            ("Importances", plots.plot_param_importances, one),
+            ("Importances", plots.plot_param_importances, cost),
             ("Timeline", plots.plot_timeline, {}),
         ]
         if several:
@@ -295,12 +335,18 @@ def _quieten() -> None:
 def _too_few_is_an_error() -> Iterator[None]:
     """Optuna warns of too few trials and then gives every parameter the same importance."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*number of trials is too small.*")
+        warnings.filterwarnings("error", message=".*importances will be equal.*")
+        warnings.filterwarnings("ignore", message=".*to achieve low `target` values.*")
         yield
 
 
 def _first_value(trial: FrozenTrial) -> float:
     return float(trial.values[0])
+
+
+def _key(what: str | None, params: Mapping[str, Any] | None) -> str:
+    """One text for a trial's source and values."""
+    return json.dumps([what, params], sort_keys=True)
 
 
 def _name(dimension: Dimension) -> str:
@@ -338,7 +384,10 @@ def _decode(dimension: Dimension, value: Any) -> Any:
     if isinstance(dimension.parameter, Choices):
         by_text = {_text(choice): choice for choice in dimension.parameter.choices}
         return by_text.get(value, value)
-    return 1 - value if dimension.parameter.scale == "one_minus_log" else value
+    # as many digits as people write: 0.1, not 1 - (1 - 0.1), would be another run
+    if dimension.parameter.scale == "one_minus_log":
+        return round(1 - value, 15)
+    return float(f"{value:.12g}") if dimension.parameter.step and not dimension.whole else value
 
 
 def _text(choice: Any) -> Any:

@@ -80,16 +80,14 @@ class _Unsaved:
 
 
 class _Asker(_Unsaved, Searcher):
-    """Takes proposals from the conductor, as many as there is room for."""
+    """Takes proposals from the conductor."""
 
-    def __init__(self, conductor: Conductor, room: int) -> None:
+    def __init__(self, conductor: Conductor) -> None:
         super().__init__()
-        self._conductor, self._room = conductor, room
+        self._conductor = conductor
         self._running: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        if len(self._running) >= self._room:
-            return None
         task = self._conductor.propose()
         if task is None:
             return None if self._running else Searcher.FINISHED
@@ -129,10 +127,15 @@ class _Judge(_Unsaved, FIFOScheduler):
 
 
 class _Errors(_Unsaved, tune.Callback):
-    """Tells the conductor of trials that Tune gave up."""
+    """Says which trials lost their process, and tells the conductor of those that Tune gave up."""
 
-    def __init__(self, conductor: Conductor) -> None:
-        self._conductor = conductor
+    def __init__(self, conductor: Conductor, say: Callable[[str], None]) -> None:
+        self._conductor, self._say = conductor, say
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        del iteration, trials, info
+        number = trial.config["number"]
+        self._say(f"trial {number}  its process was lost; another one goes on from the store")
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         del iteration, trials, info
@@ -206,9 +209,10 @@ def play_trials(  # noqa: PLR0913 - what a sweep is made of
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_Asker(conductor, room),
+            search_alg=_Asker(conductor),
             scheduler=_Judge(conductor),
             num_samples=-1,
+            max_concurrent_trials=room,  # also lets their processes start side by side
             reuse_actors=True,
             trial_dirname_creator=_folder_of,
         ),
@@ -217,7 +221,7 @@ def play_trials(  # noqa: PLR0913 - what a sweep is made of
             storage_path=below(store, "tune"),
             failure_config=tune.FailureConfig(max_failures=retries),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
-            callbacks=[_Errors(conductor)],
+            callbacks=[_Errors(conductor, say)],
             verbose=0,
         ),
     )

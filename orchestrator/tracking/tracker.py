@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,13 +45,18 @@ class Tracker:
         if torn:
             self._file.write("\n")
         self._projections = list(projections)
+        self._one_at_a_time = threading.RLock()
 
     def add(self, projection: Projection) -> None:
         """Tell one more projection from now on."""
         self._projections.append(projection)
 
     def emit(self, name: str, **fields: Any) -> None:
-        """Append one event with the time of now; secrets are hidden."""
+        """Append one event with the time of now; secrets are hidden. Any thread may call this."""
+        with self._one_at_a_time:
+            self._emit(name, fields)
+
+    def _emit(self, name: str, fields: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         event = redact({"event": name, "time": now, **fields})
         self._file.write(json.dumps(event, sort_keys=True) + "\n")

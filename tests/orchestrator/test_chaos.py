@@ -3,65 +3,20 @@
 The killer follows the event log, which is written to disk before a step goes on.
 """
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
-import yaml
 
 from orchestrator.config import RunConfig
 from orchestrator.runs import RunRecord, load_run
 from orchestrator.store.store import Store
 from tests.orchestrator.helpers import addresses, computed, play
+from tests.orchestrator.processes import end, events, ray_process, start, wait_until
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 120
-
-
-def start(config: RunConfig, folder: Path, *arguments: str) -> subprocess.Popen:
-    """`selftrain run` on a config, in a process of its own."""
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config.plain()))
-    command = [sys.executable, "-m", "orchestrator", "run", str(path), *arguments]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
-    )
-
-
-def events(config: RunConfig) -> list[dict]:
-    """The events of the only run, as far as they are whole."""
-    found = []
-    for path in config.runs.glob("*/events.jsonl"):
-        for line in path.read_text().splitlines():
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-    return found
-
-
-def wait_until(true: Callable[[], bool], process: subprocess.Popen) -> bool:
-    """Whether it came true before the process ended by itself."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if true():
-            return True
-        if process.poll() is not None:
-            return true()
-        time.sleep(0.005)  # how often the log is looked at; nothing waits for a fixed time
-    raise AssertionError("nothing happened for two minutes")
-
-
-def end(process: subprocess.Popen) -> str:
-    """Wait for the process; what it printed."""
-    text, _ = process.communicate(timeout=PATIENCE_S)
-    return text
 
 
 def only_record(config: RunConfig) -> RunRecord:
@@ -181,16 +136,6 @@ def test_a_second_process_on_the_same_run_waits_and_finds_every_step(pair, tmp_p
     ]
     assert len(done) == len(set(done))
     same_outcome(config, whole)
-
-
-def ray_process(parent: int, name: str) -> psutil.Process | None:
-    """A process below ``parent`` whose title holds the name."""
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(parent).children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                if name in " ".join(child.cmdline()):
-                    return child
-    return None
 
 
 @pytest.mark.ray
