@@ -10,16 +10,22 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
+from orchestrator.sweep.population import follow, leader_of
 from orchestrator.sweep.pruning import GO_ON, Verdict, collapse, judge
 from orchestrator.sweep.space import Space
-from orchestrator.sweep.spec import SweepSpec
+from orchestrator.sweep.spec import Population, SweepSpec
 from orchestrator.sweep.study import Proposal, Study, Trial
 from orchestrator.sweep.trial import TrialRound
 from orchestrator.tracking.tracker import Tracker
+from trainables.randomness import derive
 
 UNCOUNTED = ("screened", "known", "waiting")
+SUCCESSORS = ("promoted", "follower")
+"""Origins of trials that go on in the place of an earlier one and so are not counted again."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +96,14 @@ class Conductor:
 
     def _next(self) -> Proposal | None:
         trials = self._study.trials()
-        begun = [t for t in trials if t.state not in UNCOUNTED and t.origin != "promoted"]
+        begun = [t for t in trials if t.state not in UNCOUNTED and t.origin not in SUCCESSORS]
         promoted = next((t for t in trials if self._deserves_more(t, trials)), None)
         if promoted is not None:
             note = {"promoted_from": promoted.number}
             self._study.enqueue(promoted.chosen, "promoted", **note)
             self._tracker.emit("trial_promoted", trial=promoted.number)
             trials = self._study.trials()
-        waiting = (t.number for t in trials if t.state == "waiting" and t.origin == "promoted")
+        waiting = (t.number for t in trials if t.state == "waiting" and t.origin in SUCCESSORS)
         if (number := next(waiting, None)) is not None:
             return self._study.take(number)  # it counts for none of the others in the queue
         return self._study.next() if len(begun) < self._spec.trials else None
@@ -106,6 +112,8 @@ class Conductor:
         """Whether a pruned trial would go on by what is known today: its steps are in the store."""
         if trial.state != "pruned" or "collapsed" in trial.notes.get("reason", ""):
             return False
+        if self._spec.population is not None:
+            return False  # another one has gone on in its place
         if any(t.notes.get("promoted_from") == trial.number for t in trials):
             return False
         num_rounds = self._space.config(trial.chosen).recipe.policy.num_rounds
@@ -142,8 +150,37 @@ class Conductor:
         found = collapse(pruning, heard, outcome.class_rows, self._labelled_rows)
         if found.ends or not self._spec.follows_accuracy:
             return found
+        if self._spec.population is not None:
+            return self._follow(self._spec.population, mine, trials, outcome.round)
         num_rounds = self._space.config(mine.chosen).recipe.policy.num_rounds
         return judge(pruning, number, mine.curve, _curves(trials, mine), num_rounds)
+
+    def _follow(
+        self, population: Population, mine: Trial, trials: list[Trial], round_: int
+    ) -> Verdict:
+        """Whether a trial lags behind; then another one goes on in its place."""
+        if round_ <= mine.notes.get("at_round", self._spec.pruning.first_round - 1):
+            return GO_ON  # the leader's rounds, from the store
+        at_round = {
+            t.number: t.curve[round_]
+            for t in trials
+            if round_ in t.curve and t.notes.get("at_round", -1) < round_
+        }
+        if len(at_round) <= self._spec.pruning.startup_trials:
+            return GO_ON
+        seed = derive(self._spec.sampler_seed, "population", mine.number, round_)
+        draw = np.random.default_rng(seed)
+        leader = leader_of(population, mine.number, at_round, draw)
+        if leader is None:
+            return GO_ON
+        chosen = trials[leader].chosen
+        follower = follow(population, self._space, leader, chosen, round_, draw)
+        notes = {"course": follower.course, "at_round": round_, "leader": leader}
+        self._study.enqueue(follower.chosen, "follower", **notes)
+        return Verdict(
+            ends=True,
+            reason=f"lags behind after round {round_}: a follower of trial {leader} goes on",
+        )
 
     def failed(self, number: int, error: str) -> None:
         """Take note that a trial can't be played."""

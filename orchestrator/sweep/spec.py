@@ -23,7 +23,7 @@ class Pruning(Spec):
     """Where the bar lies: at the median or another percentile of the other trials in the same
     round, or at the top 1/reduction of them in rounds 1, reduction, reduction^2, ..."""
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Rule percentile: share of the other trials, counted from the best, that the bar lies below."""
+    """Rule percentile: the bar lies below this share of the other trials, the best first."""
     reduction: Annotated[int, Field(ge=2, le=10)] = 3
     """Rules successive_halving and hyperband: one in so many trials goes on at each rung."""
     first_round: Annotated[int, Field(ge=1)] = 1

@@ -35,9 +35,9 @@ from orchestrator.sweep.spec import MAXIMISED, Sampler, SweepSpec
 from trainables.randomness import derive
 
 log = logging.getLogger(__name__)
-Origin = Literal["defaults", "sampler", "grid", "screened", "warm", "promoted"]
+Origin = Literal["defaults", "sampler", "grid", "screened", "warm", "promoted", "follower"]
 State = Literal["waiting", "running", "complete", "pruned", "failed", "screened", "known"]
-_ONCE: frozenset[Origin] = frozenset({"defaults", "grid", "screened", "warm"})
+_ONCE: frozenset[Origin] = frozenset({"defaults", "grid", "screened", "warm", "follower"})
 _STATES: Mapping[TrialState, State] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
@@ -133,6 +133,7 @@ class Study:
             if fixed is not None and name not in fixed:
                 continue  # a default that the space can't hold stays as the config has it
             chosen[dimension.path] = _decode(dimension, trial._suggest(name, _drawn(dimension)))
+        chosen |= trial.user_attrs.get("course", {})
         return Proposal(trial.number, chosen, trial.user_attrs.get("origin", "sampler"))
 
     def enqueue(self, chosen: Chosen, origin: Origin, **notes: Any) -> None:
@@ -219,6 +220,7 @@ class Study:
             for d in self._space.dimensions
             if _name(d) in params
         }
+        chosen |= frozen.user_attrs.get("course", {})
         return Trial(
             number=frozen.number,
             state=frozen.user_attrs.get("state", _STATES[frozen.state]),
@@ -337,6 +339,7 @@ def _too_few_is_an_error() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*importances will be equal.*")
         warnings.filterwarnings("ignore", message=".*to achieve low `target` values.*")
+        warnings.filterwarnings("ignore", message=".*Some regimes for parameter.*")
         yield
 
 
