@@ -4,7 +4,7 @@ round r:  train -> score -> (roll back?) -> label -> select      the next round 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from orchestrator.jobs.labelling import finished, gather, label_out_of_fold
 from orchestrator.jobs.scoring import audit_shards, gather_audit, run_scoring
 from orchestrator.jobs.selecting import (
     apply_rule,
+    calibrate,
     fit_rule,
     gather_selection,
     merge_sketches,
@@ -234,10 +235,14 @@ class Player:
 
     def _select(self, job: SelectJob, _: StepFolder) -> Outcome:
         fragments = range(len(self._data.manifest.pool.files))
-        sketches = self._engine.over(partial(sketch_shards, job), fragments, self._watch)
-        rule = fit_rule(job, merge_sketches(sketches))
-        parts = self._engine.over(partial(apply_rule, job, rule), fragments, self._watch)
-        return gather_selection(job, rule, [shard for part in parts for shard in part])
+
+        def over(function: Callable[[Sequence[int]], Any]) -> list[Any]:
+            return self._engine.over(function, fragments, self._watch)
+
+        tilt = calibrate(job, over)
+        rule = fit_rule(job, tilt, merge_sketches(over(partial(sketch_shards, job, tilt))))
+        parts = over(partial(apply_rule, job, tilt, rule))
+        return gather_selection(job, tilt, rule, [shard for part in parts for shard in part])
 
     def _audit(self, job: AuditJob, _: StepFolder) -> Outcome:
         fragments = range(len(self._data.manifest.pool.files))

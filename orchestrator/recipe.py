@@ -4,8 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainables.calibrators import Calibrator
 from trainables.models import ModelSpec, SmallCnn
-from trainables.selectors.rules import ClassShare, Selector
+from trainables.selectors.fixed import ClassShare
+from trainables.selectors.library import Selector
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
 
@@ -38,7 +40,9 @@ class TargetSpec(Spec):
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Soft targets are p^(1/temperature), normalised; below 1 sharpens."""
     weight: Literal["one", "confidence"] = "one"
-    """Weight of a row: 1, or the teacher's confidence."""
+    """Weight of a row: 1, or its confidence as the selector saw it."""
+    reads: Literal["calibrated", "teacher"] = "calibrated"
+    """Labels and soft targets come from what the selector saw, or from the teacher as it was."""
 
 
 class RoundPolicy(Spec):
@@ -73,6 +77,8 @@ class Recipe(Spec):
     """How a round trains it."""
     labelling: LabellingSpec = LabellingSpec()
     """How the teacher labels the pool."""
+    calibrators: tuple[Calibrator, ...] = ()
+    """Corrections of the teacher's beliefs before the selector sees them, one after the other."""
     selector: Selector = ClassShare()
     """Which beliefs become pseudo-labels."""
     targets: TargetSpec = TargetSpec()
@@ -90,10 +96,13 @@ class Recipe(Spec):
             faults.append("training.batch.pool has no effect without objective.consistency")
         if self.policy.num_rounds > 1 and not plan.selected and term is None:
             faults.append("no later round would read the pool: training.batch.selected is 0")
-        if self.selector.needs_out_of_fold and not self.labelling.out_of_fold:
-            faults.append(
-                f"selector {self.selector.kind} needs labelling.out_of_fold of at least 2 folds"
-            )
+        if not self.labelling.out_of_fold:
+            readers = [("selector", self.selector), *(("calibrator", c) for c in self.calibrators)]
+            faults += [
+                f"{what} {each.kind} needs labelling.out_of_fold of at least 2 folds"
+                for what, each in readers
+                if each.needs_out_of_fold
+            ]
         if self.labelling.out_of_fold == 1:
             faults.append("labelling.out_of_fold must be 0 or at least 2")
         if faults:

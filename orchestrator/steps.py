@@ -145,7 +145,9 @@ class Steps:
         Schedules take their value at ``round_`` and reach their end at the last selection that a
         round trains on.
         """
-        selector = at_round(self._recipe.selector, round_, self._num_rounds - 1)
+        last = self._num_rounds - 1
+        selector = at_round(self._recipe.selector, round_, last)
+        calibrators = tuple(at_round(each, round_, last) for each in self._recipe.calibrators)
         inputs = {"predictions": predictions, "labelled": self._manifest.labelled.digest}
         if out_of_fold is not None:
             inputs["out_of_fold"] = out_of_fold
@@ -154,7 +156,13 @@ class Steps:
         targets = self._recipe.targets
         if targets.kind == "hard":
             targets = targets.model_copy(update={"temperature": 1.0})  # hard targets read none
-        reads = {"selector": selector.plain(), "targets": targets.plain()}
+        if not calibrators:
+            targets = targets.model_copy(update={"reads": "calibrated"})  # the two are the same
+        reads = {
+            "calibrators": [each.plain() for each in calibrators],
+            "selector": selector.plain(),
+            "targets": targets.plain(),
+        }
         seed = derive(self._recipe.seed, "select")
         identity = self._identity("select", reads, inputs, seed)
         job = SelectJob(
@@ -162,6 +170,7 @@ class Steps:
             predictions=predictions,
             out_of_fold=out_of_fold,
             previous=previous,
+            calibrators=calibrators,
             selector=selector,
             targets=targets,
             seed=seed,

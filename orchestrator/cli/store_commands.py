@@ -72,7 +72,7 @@ def gc(
     store: StoreRoot = "store",
     runs: Annotated[
         list[Path] | None,
-        typer.Option(help="Keep only steps that runs below this folder point at; repeatable."),
+        typer.Option(help="Keep only what runs and sweeps below this folder use; repeatable."),
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Only say what would be deleted.")] = False,
 ) -> None:
@@ -102,7 +102,7 @@ def _delete(store: Store, name: str) -> None:
 
 
 def _pointed_at(folders: list[Path]) -> set[tuple[str, str]]:
-    """Steps that the runs below these folders have ever begun.
+    """Steps that the runs and the sweeps below these folders have ever begun.
 
     Raises:
         ConfigError: A folder holds no run, so that everything would count as unused.
@@ -116,6 +116,6 @@ def _pointed_at(folders: list[Path]) -> set[tuple[str, str]]:
             (event["kind"], event["address"])
             for run in runs
             for event in read_events(run)
-            if event["event"] == "step_started"
+            if event["event"] in ("step_started", "trial_step")
         }
     return found

@@ -5,8 +5,9 @@ from typing import Annotated
 from pydantic import Field
 
 from orchestrator.recipe import LabellingSpec, TargetSpec
+from trainables.calibrators import Calibrator
 from trainables.models import ModelSpec
-from trainables.selectors.rules import Selector
+from trainables.selectors.library import Selector
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
 
@@ -88,6 +89,7 @@ class SelectJob(Job):
     """Address of the out-of-fold predictions, if the selector needs them."""
     previous: str | None = None
     """Address of the selection whose rows keep their label; None chooses from the whole pool."""
+    calibrators: tuple[Calibrator, ...] = ()
     selector: Selector
     targets: TargetSpec
     seed: int

@@ -1,11 +1,14 @@
-"""Select: fit a rule on merged statistics of all shards, then apply it shard by shard.
+"""Select: calibrate, fit a rule on merged statistics of all shards, then apply it shard by shard.
 
 No process ever holds the whole pool: a shard becomes a sketch, sketches merge, the rule is a few
 numbers, and applying it is local to a row.
 """
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +20,8 @@ from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.beliefs import Beliefs
+from trainables.calibrators import Tilt
+from trainables.pool_mean import NOTHING, PoolMean, pool_mean
 from trainables.selectors.rules import Labelled, Rule
 from trainables.selectors.sketch import Sketch, sketch
 from trainables.spec import Spec
@@ -38,13 +43,35 @@ def shard_name(fragment: int) -> str:
     return f"part-{fragment:05d}.parquet"
 
 
-def sketch_shards(job: SelectJob, fragments: Sequence[int]) -> bytes:
-    """The merged sketch of some shards of the prediction table, as bytes."""
+def calibrate(job: SelectJob, over: Callable[[Callable[[Sequence[int]], Any]], list[Any]]) -> Tilt:
+    """The chain of calibrators, fitted one after the other; ``over`` maps over groups of shards."""
+    tilt, labelled = Tilt(), labelled_of(job, Tilt()) if job.calibrators else None
+    for calibrator in job.calibrators:
+        assert labelled is not None  # noqa: S101 - narrowing
+        mean = NOTHING
+        if calibrator.needs_pool:
+            mean = reduce(PoolMean.merge, over(partial(mean_shards, job, tilt)), mean)
+        tilt = tilt.then(calibrator.fit(mean, tilt, labelled))
+    return tilt
+
+
+def mean_shards(job: SelectJob, tilt: Tilt, fragments: Sequence[int]) -> PoolMean:
+    """The mean of the tilted predictions of some shards."""
+    store = Store(job.store)
+    record = store.record("label", job.predictions)
+    tables = (store.read_table(record, shard_name(fragment)) for fragment in fragments)
+    return reduce(
+        PoolMean.merge, (pool_mean(tilt.of(Beliefs.of_table(table))) for table in tables), NOTHING
+    )
+
+
+def sketch_shards(job: SelectJob, tilt: Tilt, fragments: Sequence[int]) -> bytes:
+    """The merged sketch of some shards of the prediction table, tilted, as bytes."""
     store = Store(job.store)
     record = store.record("label", job.predictions)
     merged = Sketch(job.num_classes, coarse=False)
     for i, fragment in enumerate(fragments):
-        beliefs = Beliefs.of_table(store.read_table(record, shard_name(fragment)))
+        beliefs = tilt.of(Beliefs.of_table(store.read_table(record, shard_name(fragment))))
         found = sketch(beliefs, pool_rows=record.counts["rows"], seed=job.seed)
         merged = found if i == 0 else merged.merge(found)
     return sketch_to_bytes(merged)
@@ -59,20 +86,26 @@ def merge_sketches(parts: Sequence[bytes]) -> Sketch:
     return found[0]
 
 
-def fit_rule(job: SelectJob, merged: Sketch) -> Rule:
+def fit_rule(job: SelectJob, tilt: Tilt, merged: Sketch) -> Rule:
     """The selector's rule for the whole pool."""
+    return job.selector.fit(merged, labelled_of(job, tilt), job.seed)
+
+
+def labelled_of(job: SelectJob, tilt: Tilt) -> Labelled:
+    """What may be known of the labelled rows, with their predictions tilted."""
     store, data = Store(job.store), Dataset(job.data)
     labelled = data.table(data.manifest.labelled, ["example_id", "label"]).sort_by("example_id")
     labels = labelled["label"].to_numpy().astype(np.int64)
-    class_rows = np.bincount(labels, minlength=job.num_classes)
     beliefs = None
     if job.out_of_fold is not None:
         record = store.record("cross_label", job.out_of_fold)
-        beliefs = Beliefs.of_table(store.read_table(record, "out_of_fold.parquet"))
-    return job.selector.fit(merged, Labelled(class_rows, beliefs, labels), job.seed)
+        beliefs = tilt.of(Beliefs.of_table(store.read_table(record, "out_of_fold.parquet")))
+    return Labelled(np.bincount(labels, minlength=job.num_classes), beliefs, labels)
 
 
-def apply_rule(job: SelectJob, rule: Rule, fragments: Sequence[int]) -> list[SelectionShard]:
+def apply_rule(
+    job: SelectJob, tilt: Tilt, rule: Rule, fragments: Sequence[int]
+) -> list[SelectionShard]:
     """Select from some shards, row by row, and write the selection's shards."""
     store = Store(job.store)
     predicted = store.record("label", job.predictions)
@@ -82,8 +115,11 @@ def apply_rule(job: SelectJob, rule: Rule, fragments: Sequence[int]) -> list[Sel
     shards = []
     for fragment in fragments:
         name = shard_name(fragment)
-        beliefs = Beliefs.of_table(store.read_table(predicted, name))
-        table = _rows(job, beliefs, np.flatnonzero(rule.accepts(beliefs)), schema)
+        told = Beliefs.of_table(store.read_table(predicted, name))
+        seen = tilt.of(told)
+        source = seen if job.targets.reads == "calibrated" else told
+        at = np.flatnonzero(rule.accepts(seen))
+        table = _rows(job, source, seen.confidence, at, schema)
         if previous is not None:
             table = _with_kept(table, store.read_table(previous, name), schema)
         table = schemas.conform(table, schema, f"selection of fragment {fragment}")
@@ -95,7 +131,9 @@ def apply_rule(job: SelectJob, rule: Rule, fragments: Sequence[int]) -> list[Sel
     return shards
 
 
-def gather_selection(job: SelectJob, rule: Rule, shards: Sequence[SelectionShard]) -> Outcome:
+def gather_selection(
+    job: SelectJob, tilt: Tilt, rule: Rule, shards: Sequence[SelectionShard]
+) -> Outcome:
     """The outcome of a selecting step."""
     ordered = sorted(shards, key=lambda s: s.fragment)
     class_rows = np.sum([s.class_rows for s in ordered], axis=0).tolist()
@@ -106,10 +144,16 @@ def gather_selection(job: SelectJob, rule: Rule, shards: Sequence[SelectionShard
         if seen and not got
     ]
     counts = {"accepted": sum(class_rows), "class_rows": class_rows, "starved_classes": starved}
-    return Outcome(tuple(s.file for s in ordered), counts, {"least": list(rule.least)})
+    metrics: dict[str, Any] = {"least": list(rule.least)}
+    if job.calibrators:
+        metrics |= {"power": tilt.power, "shift": list(tilt.shift)}
+    return Outcome(tuple(s.file for s in ordered), counts, metrics)
 
 
-def _rows(job: SelectJob, beliefs: Beliefs, at: np.ndarray, schema: pa.Schema) -> pa.Table:
+def _rows(
+    job: SelectJob, beliefs: Beliefs, confidence: np.ndarray, at: np.ndarray, schema: pa.Schema
+) -> pa.Table:
+    """Rows of the selection: labels and targets of beliefs, weights of the confidence."""
     labels = beliefs.labels[at].astype(np.int32)
     target: pa.Array = pa.array(labels)
     if job.targets.kind == "soft":
@@ -119,7 +163,7 @@ def _rows(job: SelectJob, beliefs: Beliefs, at: np.ndarray, schema: pa.Schema) -
         target = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("target").type)
     weight = np.ones(len(at), np.float32)
     if job.targets.weight == "confidence":
-        weight = beliefs.confidence[at].clip(np.finfo(np.float32).tiny, 1)
+        weight = confidence[at].clip(np.finfo(np.float32).tiny, 1)
     ids = pa.array([beliefs.example_ids[i] for i in at], pa.string())
     return pa.table([ids, pa.array(labels), target, pa.array(weight)], schema=schema)
 
@@ -142,7 +186,12 @@ def sketch_to_bytes(value: Sketch) -> bytes:
     keys = np.concatenate([value.keys[k] for k in labels] or [np.zeros(0, np.uint64)])
     counts = np.concatenate([value.counts[k] for k in labels] or [np.zeros(0, np.int64)])
     table = pa.table({"label": column, "key": keys, "count": counts})
-    meta = {"num_classes": str(value.num_classes), "coarse": str(int(value.coarse))}
+    meta = {
+        "num_classes": str(value.num_classes),
+        "coarse": str(int(value.coarse)),
+        "rows": str(value.mean.rows),
+        "mass": json.dumps(value.mean.mass.tolist()),
+    }
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(meta), sink)
     return sink.getvalue()
@@ -159,4 +208,5 @@ def sketch_from_bytes(content: bytes) -> Sketch:
         coarse=bool(int(meta[b"coarse"])),
         keys={k: keys[label == k] for k in found},
         counts={k: counts[label == k] for k in found},
+        mean=PoolMean(int(meta[b"rows"]), np.array(json.loads(meta[b"mass"]), np.int64)),
     )

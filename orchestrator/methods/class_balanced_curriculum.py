@@ -9,7 +9,7 @@ from orchestrator.method import Method
 from orchestrator.recipe import Recipe, RoundPolicy
 from trainables.batches import BatchPlan
 from trainables.schedules import Stepwise
-from trainables.selectors.rules import ClassShare
+from trainables.selectors.fixed import ClassShare
 from trainables.student import StepCount, TrainingSpec
 from trainables.teachers import ExponentialAverage
 

@@ -13,7 +13,7 @@ from orchestrator.recipe import Recipe, RoundPolicy
 from trainables.batches import BatchPlan
 from trainables.objective import LabelledTerm, Objective
 from trainables.schedules import Stepwise
-from trainables.selectors.rules import TopShare
+from trainables.selectors.fixed import TopShare
 from trainables.student import StepCount, TrainingSpec
 from trainables.teachers import ExponentialAverage
 

@@ -18,7 +18,7 @@ from trainables.batches import BatchPlan
 from trainables.objective import Objective
 from trainables.optimiser import OptimiserSpec
 from trainables.schedules import Linear
-from trainables.selectors.rules import ClassShare
+from trainables.selectors.fixed import ClassShare
 from trainables.student import StepCount, TrainingSpec
 from trainables.teachers import ExponentialAverage
 

@@ -12,7 +12,7 @@ from orchestrator.recipe import Recipe, RoundPolicy, TargetSpec
 from trainables.batches import BatchPlan
 from trainables.models import SmallCnn
 from trainables.objective import LabelledTerm, Objective
-from trainables.selectors.rules import ClassTopK
+from trainables.selectors.fixed import ClassTopK
 from trainables.student import StepCount, TrainingSpec
 from trainables.teachers import ExponentialAverage
 

@@ -8,7 +8,7 @@ and only above a threshold, as later implementations do; the weight does not ram
 from orchestrator.method import Method
 from orchestrator.recipe import Recipe, RoundPolicy
 from trainables.batches import BatchPlan
-from trainables.selectors.rules import Threshold
+from trainables.selectors.fixed import Threshold
 from trainables.student import StepCount, TrainingSpec
 
 METHOD = Method(

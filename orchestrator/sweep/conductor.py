@@ -106,7 +106,7 @@ class Conductor:
         waiting = (t.number for t in trials if t.state == "waiting" and t.origin in SUCCESSORS)
         if (number := next(waiting, None)) is not None:
             return self._study.take(number)  # it counts for none of the others in the queue
-        return self._study.next() if len(begun) < self._spec.trials else None
+        return self._study.next() if len(begun) < self._spec.num_trials else None
 
     def _deserves_more(self, trial: Trial, trials: list[Trial]) -> bool:
         """Whether a pruned trial would go on by what is known today: its steps are in the store."""
@@ -118,7 +118,7 @@ class Conductor:
             return False
         num_rounds = self._space.config(trial.chosen).recipe.policy.num_rounds
         others = _curves(trials, trial)
-        now = judge(self._spec.pruning, trial.number, trial.curve, others, num_rounds)
+        now = judge(self._spec.pruner, trial.number, trial.curve, others, num_rounds)
         return not now.ends
 
     def heard(self, number: int, outcome: TrialRound) -> bool:
@@ -143,7 +143,7 @@ class Conductor:
         if self._origins.get(number) == "defaults":
             return GO_ON  # the baseline of the report
         trials = self._study.trials()
-        mine, pruning = trials[number], self._spec.pruning
+        mine, pruning = trials[number], self._spec.pruner
         if outcome.round < max(mine.curve, default=0):
             return GO_ON  # played again after a restart: it was judged when it got there
         heard = self._heard[number]  # the study keeps no curve of several objectives
@@ -159,14 +159,14 @@ class Conductor:
         self, population: Population, mine: Trial, trials: list[Trial], round_: int
     ) -> Verdict:
         """Whether a trial lags behind; then another one goes on in its place."""
-        if round_ <= mine.notes.get("at_round", self._spec.pruning.first_round - 1):
+        if round_ <= mine.notes.get("at_round", self._spec.pruner.first_round - 1):
             return GO_ON  # the leader's rounds, from the store
         at_round = {
             t.number: t.curve[round_]
             for t in trials
             if round_ in t.curve and t.notes.get("at_round", -1) < round_
         }
-        if len(at_round) <= self._spec.pruning.startup_trials:
+        if len(at_round) <= self._spec.pruner.startup_trials:
             return GO_ON
         seed = derive(self._spec.sampler_seed, "population", mine.number, round_)
         draw = np.random.default_rng(seed)

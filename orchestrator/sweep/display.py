@@ -8,10 +8,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.console import Console
+from orchestrator.signals import StopRequest
 from orchestrator.sweep.leaderboard import Place, best_of
 from orchestrator.sweep.record import SweepRecord
 from orchestrator.tracking.secrets import redact
 from orchestrator.tracking.tracker import Event
+from orchestrator.watch import Silent
 
 MOST_PLACES = 20
 
@@ -117,3 +119,16 @@ def closing_lines(record: SweepRecord, folder: Path) -> list[str]:
         "  the same command with more --trials goes on from here",
     ]
     return lines
+
+
+class SweepWatch(Silent):
+    """Passes lines and the wish to stop; progress of single steps is not shown."""
+
+    def __init__(self, console: Console, stop: StopRequest) -> None:
+        self._console, self._stop = console, stop
+
+    def say(self, text: str) -> None:
+        self._console.say(text)
+
+    def stopping(self) -> bool:
+        return self._stop.asked()

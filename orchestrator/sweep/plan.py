@@ -92,10 +92,10 @@ def _trials(space: Space, spec: SweepSpec) -> list[RunConfig]:
     defaults = space.defaults()
     if spec.sampler == "grid":
         points = [point for point in space.grid() if point != defaults]
-        wanted = spec.trials - 1 if "trials" in spec.model_fields_set else len(points)
+        wanted = spec.trials - 1 if spec.trials is not None else len(points)
         drawn = list(islice(points, wanted))
     else:
-        drawn = list(draw(space, spec.sampler_seed, spec.trials - 1))
+        drawn = list(draw(space, spec.sampler_seed, spec.num_trials - 1))
     found = []
     for chosen in [defaults, *drawn]:
         try:

@@ -15,28 +15,30 @@ Learning from noisy examples, Machine Learning 2, 1988, for two classes), and ex
 all classes are accepted alike. It is the mean over the rounds whose selection a student trains on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import DataError
+from orchestrator.errors import ConfigError
 from orchestrator.jobs.decoded import decoded_fragment
 from orchestrator.jobs.labelling import predict
-from orchestrator.jobs.selecting import shard_name
+from orchestrator.jobs.selecting import calibrate, labelled_of, merge_sketches, sketch_shards
 from orchestrator.jobs.training import load_teacher
 from orchestrator.recipe import Recipe
 from orchestrator.runs import RunRecord
 from orchestrator.steps import Steps
 from orchestrator.store.store import Store
 from trainables.beliefs import Beliefs
-from trainables.randomness import derive
+from trainables.calibrators import Calibrator
 from trainables.schedules import at_round
 from trainables.selectors.rules import Labelled, Rule
-from trainables.selectors.sketch import Sketch, confidence_of, row_keys, sketch
+from trainables.selectors.sketch import Sketch, confidence_of, row_keys
 from trainables.spec import Spec
 
 
@@ -54,6 +56,8 @@ class Evidence:
     """What selectors may know of the labelled rows."""
     seed: int
     """Seed of the selections."""
+    calibrators: tuple[Calibrator, ...] = ()
+    """Through what the predictions have gone."""
 
 
 class Screened(Spec):
@@ -75,27 +79,26 @@ def gather_evidence(record: RunRecord) -> Evidence:
     Held out are the labelled rows, out of fold, if the recipe makes such predictions, else the
     validation rows.
     """
-    config, data = record.config, Dataset(record.config.data)
-    store, steps = Store(config.store), record.rounds[0].steps
-    predictions = store.record("label", steps["label"].address)
-    seed = derive(config.recipe.seed, "select")
-    pool: Sketch | None = None
-    for fragment in range(len(data.manifest.pool.files)):
-        table = store.read_table(predictions, shard_name(fragment))
-        rows = predictions.counts["rows"]
-        part = sketch(Beliefs.of_table(table), pool_rows=rows, seed=seed)
-        pool = part if pool is None else pool.merge(part)
-    if pool is None:
-        raise DataError("the pool is empty, so there is nothing to screen on")
-    truth = data.table(data.manifest.labelled, ["example_id", "label"]).sort_by("example_id")
-    labels = truth["label"].to_numpy().astype(np.int64)
-    class_rows = np.bincount(labels, minlength=data.num_classes)
-    if "cross_label" in steps:
-        crossed = store.record("cross_label", steps["cross_label"].address)
-        held_out = Beliefs.of_table(store.read_table(crossed, "out_of_fold.parquet"))
-        return Evidence(pool, held_out, labels, Labelled(class_rows, held_out, labels), seed)
-    held_out, labels = _validation(config, data, store, steps["train"].address)
-    return Evidence(pool, held_out, labels, Labelled(class_rows), seed)
+    config, data, steps = record.config, Dataset(record.config.data), record.rounds[0].steps
+    crossed = steps["cross_label"].address if "cross_label" in steps else None
+    job = (
+        Steps(config, data)
+        .select(0, predictions=steps["label"].address, out_of_fold=crossed, previous=None)
+        .job
+    )
+    fragments = range(len(data.manifest.pool.files))
+
+    def over(function: Callable[[Sequence[int]], Any]) -> list[Any]:
+        return [function(fragments)]
+
+    tilt = calibrate(job, over)
+    pool = merge_sketches(over(partial(sketch_shards, job, tilt)))
+    labelled = labelled_of(job, tilt)
+    held_out, labels = labelled.out_of_fold, labelled.labels
+    if held_out is None or labels is None:
+        told, labels = _validation(config, data, Store(config.store), steps["train"].address)
+        held_out = tilt.of(told)
+    return Evidence(pool, held_out, labels, labelled, job.seed, config.recipe.calibrators)
 
 
 def _validation(
@@ -117,7 +120,13 @@ def _validation(
 
 
 def screen(recipe: Recipe, evidence: Evidence) -> Screened:
-    """Judge one candidate."""
+    """Judge one candidate.
+
+    Raises:
+        ConfigError: It corrects the predictions in another way than the evidence was.
+    """
+    if recipe.calibrators != evidence.calibrators:
+        raise ConfigError("screening compares selectors behind the same calibrators")
     rounds = max(1, recipe.policy.num_rounds - 1)
     found = [_round(recipe, evidence, r) for r in range(rounds)]
     names = Screened.model_fields

@@ -8,6 +8,7 @@ from trainables.spec import Spec
 
 Sampler = Literal["tpe", "gp", "cma_es", "nsga2", "random", "grid"]
 ObjectiveName = Literal["accuracy", "seconds", "pseudo_labels"]
+TRIALS = 20
 MAXIMISED: frozenset[str] = frozenset({"accuracy"})
 """Objectives that are better when larger; the others are better when smaller."""
 
@@ -66,8 +67,9 @@ class Population(Spec):
 class SweepSpec(Spec):
     """How many trials, over what, judged by what."""
 
-    trials: Annotated[int, Field(ge=1, le=100_000)] = 20
-    """Trials to play, the method's own settings first; a later command may ask for more."""
+    trials: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Trials to play, the method's own settings first; a later command may ask for more. None: 20,
+    or all points of a grid."""
     most_s: Annotated[float, Field(gt=0)] | None = None
     """Seconds after which no trial starts and running ones stop after their round; None: no end."""
     concurrent: Annotated[int, Field(ge=1)] | None = None
@@ -88,12 +90,22 @@ class SweepSpec(Spec):
     space: dict[str, dict[str, Any] | None] = {}
     """By path: a range {low, high, scale, step} or {choices}, each with an optional `when`; laid
     over the fragments' entries. Null takes an entry out."""
-    pruning: Pruning = Pruning()
-    """Which trials end early."""
+    pruning: Pruning | None = None
+    """Which trials end early; None takes the median rule where accuracy is the only objective."""
     population: Population | None = None
     """Population-based training over rounds, in the place of a pruning rule; None: none."""
     screen: Screening | None = None
     """Judge many candidates on stored predictions first; None trains what the sampler proposes."""
+
+    @property
+    def num_trials(self) -> int:
+        """Trials to play where no grid says how many."""
+        return self.trials or TRIALS
+
+    @property
+    def pruner(self) -> Pruning:
+        """The pruning that is given, or the default one."""
+        return self.pruning or Pruning()
 
     @property
     def follows_accuracy(self) -> bool:
@@ -106,19 +118,19 @@ class SweepSpec(Spec):
         several, only = len(self.objectives) > 1, self.objectives == ("accuracy",)
         if len(set(self.objectives)) < len(self.objectives):
             faults.append("objectives names one twice")
-        if not only and self.pruning.rule != "none" and "pruning" in self.model_fields_set:
+        if not only and self.pruning is not None and self.pruning.rule != "none":
             faults.append("pruning needs accuracy as only objective: set pruning.rule to none")
         if self.population is not None and not only:
             faults.append("population needs accuracy as only objective")
-        if self.population is not None and "pruning" in self.model_fields_set:
+        if self.population is not None and self.pruning is not None:
             faults.append("population takes the place of pruning: leave one of them out")
         if several and self.sampler == "cma_es":
             faults.append("sampler cma_es takes one objective; nsga2, tpe and gp take several")
         if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
             faults.append("seeds must name at least one seed and none twice")
-        if self.screen is not None and self.screen.keep >= self.trials:
+        if self.screen is not None and self.screen.keep >= self.num_trials:
             faults.append(
-                f"screen.keep is {self.screen.keep}, but of {self.trials} trials the first plays "
+                f"screen.keep is {self.screen.keep}; the first of {self.num_trials} trials plays "
                 "the method's own settings: ask for more trials or keep fewer"
             )
         if self.screen is not None and self.sampler == "grid":

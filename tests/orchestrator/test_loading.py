@@ -16,7 +16,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.loading import TAGS, build_config, load_config, merge
 from orchestrator.methods import load_method
 from trainables.schedules import Linear, Stepwise
-from trainables.selectors.rules import ClassShare, Threshold, TopShare
+from trainables.selectors.fixed import ClassShare, Threshold, TopShare
 from trainables.spec import Spec
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trainables.beliefs import Beliefs
+from trainables.pool_mean import NOTHING, PoolMean, pool_mean
 from trainables.randomness import id_hash
 
 EXACT_ROWS = 1 << 23
@@ -33,6 +34,8 @@ class Sketch:
     """By class: sorted distinct keys, uint64."""
     counts: dict[int, np.ndarray] = field(default_factory=dict)
     """By class: rows of each key, int64."""
+    mean: PoolMean = field(default=NOTHING)
+    """Mean probabilities of the rows."""
 
     def merge(self, other: "Sketch") -> "Sketch":
         """The sketch of both row sets together; commutative and associative."""
@@ -47,13 +50,19 @@ class Sketch:
             weight = np.concatenate([counts[label], other.counts[label]])
             keys[label], place = np.unique(both, return_inverse=True)
             counts[label] = np.bincount(place, weights=weight).astype(np.int64)
-        return Sketch(self.num_classes, self.coarse, keys, counts)
+        return Sketch(self.num_classes, self.coarse, keys, counts, self.mean.merge(other.mean))
 
     def class_rows(self) -> np.ndarray:
         """Rows predicted as each class, int64 [C]."""
         return np.array(
             [int(self.counts.get(k, np.zeros(1)).sum()) for k in range(self.num_classes)]
         )
+
+    def confidences(self, label: int) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted confidences of a predicted class, float64, and the rows of each, int64."""
+        keys = self.keys.get(label, np.zeros(0, np.uint64))
+        counts = self.counts.get(label, np.zeros(0, np.int64))
+        return confidence_of(keys, coarse=self.coarse).astype(np.float64), counts
 
     def class_cut(self, label: int, num_rows: int) -> int:
         """The key from which the ``num_rows`` most confident rows of a class start."""
@@ -87,7 +96,7 @@ def sketch(beliefs: Beliefs, *, pool_rows: int, seed: int) -> Sketch:
     for label in np.unique(beliefs.labels[usable]).tolist():
         mine = usable & (beliefs.labels == label)
         found[label], counts[label] = np.unique(keys[mine], return_counts=True)
-    return Sketch(beliefs.num_classes, coarse, found, counts)
+    return Sketch(beliefs.num_classes, coarse, found, counts, pool_mean(beliefs))
 
 
 def row_keys(beliefs: Beliefs, *, coarse: bool, seed: int) -> np.ndarray:

@@ -19,17 +19,19 @@ from orchestrator.sweep.screening import (
 from trainables.beliefs import Beliefs
 from trainables.schedules import Linear, Stepwise
 from trainables.selectors import sketch as sketches
-from trainables.selectors.rules import (
-    ClassShare,
-    ClassTopK,
-    Everything,
-    Labelled,
+from trainables.selectors.adaptive import (
+    ClassRate,
+    EqualRate,
+    FlexThreshold,
+    FreeThreshold,
+    LossBound,
+    MixtureThreshold,
     OutOfFoldPrecision,
-    Rule,
-    Selector,
-    Threshold,
-    TopShare,
+    RelativeThreshold,
 )
+from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.selectors.library import Selector
+from trainables.selectors.rules import Labelled, Rule
 from trainables.selectors.sketch import Sketch, sketch
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=40)
@@ -46,6 +48,13 @@ EVERY = (
     ClassTopK(k=3),
     ClassTopK(k=20, least_confidence=0.7),
     OutOfFoldPrecision(precision=0.7, least_support=2),
+    FlexThreshold(threshold=0.8),
+    FreeThreshold(),
+    RelativeThreshold(),
+    ClassRate(),
+    EqualRate(threshold=0.7),
+    LossBound(),
+    MixtureThreshold(least_rows=4),
 )
 every_selector = pytest.mark.parametrize("selector", EVERY, ids=str)
 

@@ -16,8 +16,9 @@ from orchestrator.errors import AllFailedError, ConfigError, Interrupted
 from orchestrator.loading import build_config, load_config
 from orchestrator.runs import data_digest
 from orchestrator.signals import StopRequest
+from orchestrator.sweep.opening import open_sweep
 from orchestrator.sweep.record import SweepRecord, load_sweep, save_sweep
-from orchestrator.sweep.session import open_sweep, play_sweep
+from orchestrator.sweep.session import play_sweep
 from orchestrator.sweep.study import Study, Trial
 from orchestrator.tracking.tracker import read_events
 from tests.conftest import QUICK
@@ -228,11 +229,7 @@ def test_trials_of_several_seeds_have_an_interval(tmp_path, digits):
 
 def test_a_grid_plays_every_point_and_the_defaults_once(copied, digits):
     grid = {SHARE: {"choices": [0.3, 0.5, 0.7]}}
-    tree = config_in(copied, digits, space=grid, sampler="grid")
-    assert tree.sweep is not None
-    asked = tree.sweep.model_copy(update={"trials": 20})
-    asked.model_fields_set.discard("trials")  # nobody named a number
-    record, _ = sweep(tree.model_copy(update={"sweep": asked}))
+    record, _ = sweep(config_in(copied, digits, space=grid, sampler="grid", trials=None))
     assert sorted((p.trial, p.origin, p.chosen[SHARE]) for p in record.places) == [
         (0, "defaults", 0.5),
         (1, "grid", 0.3),

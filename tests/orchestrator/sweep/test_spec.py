@@ -10,8 +10,8 @@ from tests.orchestrator.sweep.helpers import config_of
 
 def test_the_defaults_ask_for_twenty_trials_of_tpe_ended_at_the_median():
     spec = SweepSpec()
-    assert (spec.trials, spec.sampler, spec.objectives) == (20, "tpe", ("accuracy",))
-    assert (spec.pruning.rule, spec.pruning.first_round, spec.screen) == ("median", 1, None)
+    assert (spec.num_trials, spec.sampler, spec.objectives) == (20, "tpe", ("accuracy",))
+    assert (spec.pruner.rule, spec.pruner.first_round, spec.screen) == ("median", 1, None)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,12 @@ def test_the_block_survives_its_plain_form():
     spec = config_of({}, seeds=[1, 2], screen={"keep": 3}).sweep
     assert spec is not None
     assert SweepSpec.model_validate(spec.plain()) == spec
+
+
+def test_a_dumped_spec_means_the_same_when_it_is_read_again():
+    for spec in (
+        SweepSpec(objectives=("accuracy", "seconds")),
+        SweepSpec(population={}),
+        SweepSpec(sampler="grid"),
+    ):
+        assert SweepSpec.model_validate(spec.plain()) == spec

@@ -13,18 +13,19 @@ from pydantic import TypeAdapter, ValidationError
 from trainables.beliefs import Beliefs
 from trainables.schedules import Linear, at_round
 from trainables.selectors import sketch as sketches
-from trainables.selectors.rules import (
-    NEVER,
-    ClassShare,
-    ClassTopK,
-    Everything,
-    Labelled,
+from trainables.selectors.adaptive import (
+    ClassRate,
+    EqualRate,
+    FlexThreshold,
+    FreeThreshold,
+    LossBound,
+    MixtureThreshold,
     OutOfFoldPrecision,
-    Rule,
-    Selector,
-    Threshold,
-    TopShare,
+    RelativeThreshold,
 )
+from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.selectors.library import Selector
+from trainables.selectors.rules import NEVER, Labelled, Rule
 from trainables.selectors.sketch import sketch
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=40)
@@ -38,6 +39,13 @@ EVERY = (
     ClassTopK(k=3),
     ClassTopK(k=2, least_confidence=0.7),
     OutOfFoldPrecision(precision=0.7, least_support=2),
+    FlexThreshold(threshold=0.8, floor=0.35),
+    FreeThreshold(),
+    RelativeThreshold(share=0.8),
+    ClassRate(alpha=2),
+    EqualRate(threshold=0.7),
+    LossBound(),
+    MixtureThreshold(least_rows=4, threshold=0.6),
 )
 every_selector = pytest.mark.parametrize("selector", EVERY, ids=str)
 both_sketches = pytest.mark.parametrize("coarse", [False, True])
@@ -205,7 +213,8 @@ def test_one_and_two_classes_are_no_special_case(selector, coarse, classes):
 @every_selector
 def test_a_class_without_rows_and_a_single_row_are_no_special_case(selector):
     single = of_probs([[0.0, 1.0, 0.0]])
-    assert chosen(selector, single) == {"0"}
+    floored = isinstance(selector, ClassRate)  # a share of one row, rounded down as published
+    assert chosen(selector, single) == (set() if floored else {"0"})
 
 
 @every_selector
@@ -505,11 +514,16 @@ def test_accepted_out_of_fold_rows_reach_the_precision_and_no_smaller_cut_does(r
         assert least[label] == (min(good) if good else NEVER)
 
 
-def test_out_of_fold_precision_asks_for_what_it_needs():
+@pytest.mark.parametrize("selector", [s for s in EVERY if s.needs_out_of_fold], ids=str)
+def test_a_selector_that_needs_out_of_fold_predictions_asks_for_them(selector):
     block = sketch(of_probs(P), pool_rows=10, seed=0)
-    assert [s.kind for s in EVERY if s.needs_out_of_fold] == ["out_of_fold_precision"]
-    with pytest.raises(ValueError, match="needs out-of-fold predictions"):
-        OutOfFoldPrecision().fit(block, Labelled(np.array([1, 1, 1])), 0)
+    with pytest.raises(ValueError, match=f"{selector.kind} needs out-of-fold predictions"):
+        selector.fit(block, Labelled(np.array([1, 1, 1])), 0)
+
+
+def test_those_that_read_labelled_rows_out_of_fold_say_so():
+    asking = {s.kind for s in EVERY if s.needs_out_of_fold}
+    assert asking == {"out_of_fold_precision", "relative_threshold", "loss_bound"}
 
 
 def test_no_out_of_fold_row_accepts_nothing():

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from trainables.beliefs import Beliefs
 from trainables.selectors import sketch as module
-from trainables.selectors.rules import ClassTopK, Labelled
+from trainables.selectors.fixed import ClassTopK
+from trainables.selectors.rules import Labelled
 from trainables.selectors.sketch import Sketch, confidence_of, row_keys, sketch
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=60)

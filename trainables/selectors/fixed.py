@@ -1,0 +1,94 @@
+"""Selectors whose thresholds or shares are settings: the same for every pool."""
+
+import math
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from trainables.schedules import number
+from trainables.selectors.rules import NEVER, Count, Labelled, Rule, Share, make_rule
+from trainables.selectors.sketch import Sketch
+from trainables.spec import Spec
+
+
+class Everything(Spec):
+    """Accept every row that the teacher labelled."""
+
+    kind: Literal["everything"] = "everything"
+    needs_out_of_fold: ClassVar[bool] = False
+
+    def fit(self, sketch: Sketch, labelled: Labelled, seed: int) -> Rule:
+        del labelled
+        return make_rule(sketch, seed)
+
+
+class Threshold(Spec):
+    """Accept rows at least this confident. Source: Lee, Pseudo-Label, ICML workshop 2013."""
+
+    kind: Literal["threshold"] = "threshold"
+    threshold: Share = 0.95
+    """Least accepted confidence, in [0, 1]."""
+    needs_out_of_fold: ClassVar[bool] = False
+
+    def fit(self, sketch: Sketch, labelled: Labelled, seed: int) -> Rule:
+        del labelled
+        # as float32, which is how confidences are stored: 0.9 accepts a stored 0.9
+        least = float(np.float32(number(self.threshold)))
+        return make_rule(sketch, seed, least=[least] * sketch.num_classes)
+
+
+class TopShare(Spec):
+    """Accept the most confident share of the whole pool, whatever the class; ties enter.
+
+    Source: Cascante-Bonilla et al., Curriculum Labeling, AAAI 2021, arXiv:2001.06001, Algorithm 1:
+    the cut is the (1 - share) quantile of all confidences, linear between order statistics.
+    """
+
+    kind: Literal["top_share"] = "top_share"
+    share: Share = 0.2
+    """Share of the pool to accept, in [0, 1]."""
+    needs_out_of_fold: ClassVar[bool] = False
+
+    def fit(self, sketch: Sketch, labelled: Labelled, seed: int) -> Rule:
+        del labelled
+        share = number(self.share)
+        cut = sketch.quantile(1 - share) if share else NEVER
+        return make_rule(sketch, seed, least=[cut] * sketch.num_classes)
+
+
+class ClassShare(Spec):
+    """Accept the most confident share of each predicted class, at least one row of each."""
+
+    kind: Literal["class_share"] = "class_share"
+    share: Share = 0.5
+    """Share of each predicted class to accept, in [0, 1]."""
+    least_confidence: Share = 0.0
+    """Rows less confident than this are never accepted."""
+    needs_out_of_fold: ClassVar[bool] = False
+
+    def fit(self, sketch: Sketch, labelled: Labelled, seed: int) -> Rule:
+        del labelled
+        share, floor = number(self.share), number(self.least_confidence)
+        take = [math.ceil(share * n - 1e-9) for n in sketch.class_rows().tolist()]
+        cuts = [sketch.class_cut(k, n) for k, n in enumerate(take)]
+        return make_rule(sketch, seed, cuts=cuts, least=[floor] * sketch.num_classes)
+
+
+class ClassTopK(Spec):
+    """Accept the k most confident rows of each predicted class; ties are broken by a seeded hash.
+
+    Source: Xie et al., Noisy Student, CVPR 2020, arXiv:1911.04252, section 2 (filtering).
+    """
+
+    kind: Literal["class_top_k"] = "class_top_k"
+    k: Count = 100
+    """Rows of each class to accept at most."""
+    least_confidence: Share = 0.0
+    """Rows less confident than this are never accepted."""
+    needs_out_of_fold: ClassVar[bool] = False
+
+    def fit(self, sketch: Sketch, labelled: Labelled, seed: int) -> Rule:
+        del labelled
+        k, floor = int(number(self.k)), number(self.least_confidence)
+        cuts = [sketch.class_cut(label, k) for label in range(sketch.num_classes)]
+        return make_rule(sketch, seed, cuts=cuts, least=[floor] * sketch.num_classes)

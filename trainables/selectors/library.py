@@ -1,0 +1,34 @@
+"""All selectors as one type, told apart by their `kind`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from trainables.selectors.adaptive import (
+    ClassRate,
+    EqualRate,
+    FlexThreshold,
+    FreeThreshold,
+    LossBound,
+    MixtureThreshold,
+    OutOfFoldPrecision,
+    RelativeThreshold,
+)
+from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+
+Selector = Annotated[
+    Everything
+    | Threshold
+    | TopShare
+    | ClassShare
+    | ClassTopK
+    | OutOfFoldPrecision
+    | FlexThreshold
+    | FreeThreshold
+    | RelativeThreshold
+    | ClassRate
+    | EqualRate
+    | LossBound
+    | MixtureThreshold,
+    Field(discriminator="kind"),
+]
