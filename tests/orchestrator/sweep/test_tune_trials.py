@@ -17,6 +17,9 @@ from tests.orchestrator.sweep.helpers import RATE, SHARE
 
 pytestmark = pytest.mark.ray
 LOCAL, RAY = "placement.engine=local", "placement.engine=ray"
+both_engines = pytest.mark.parametrize(
+    "engine", [LOCAL, pytest.param(RAY, marks=pytest.mark.slow)], ids=["local", "ray"]
+)
 DIVERGES = 10.0
 """A learning rate that makes weights larger in every step, by this decay of weights."""
 KEEP = {"rule": "none"}
@@ -52,6 +55,7 @@ def test_on_ray_a_sweep_has_the_trials_and_values_that_it_has_in_one_process(
     assert ours.account.computed == theirs.account.computed
 
 
+@pytest.mark.slow
 def test_trials_side_by_side_are_as_many_as_were_asked_for_and_share_their_steps(
     make_config, ray_cluster
 ):
@@ -69,7 +73,7 @@ def test_trials_side_by_side_are_as_many_as_were_asked_for_and_share_their_steps
     assert len(done) == len(set(done))
 
 
-@pytest.mark.parametrize("engine", [LOCAL, RAY])
+@both_engines
 def test_a_trial_that_diverges_or_can_not_begin_fails_alone(make_config, ray_cluster, engine):
     space = {
         RATE: {"choices": [0.02, DIVERGES]},
@@ -87,7 +91,7 @@ def test_a_trial_that_diverges_or_can_not_begin_fails_alone(make_config, ray_clu
     assert record.status == "finished"
 
 
-@pytest.mark.parametrize("engine", [LOCAL, RAY])
+@both_engines
 def test_a_sweep_of_which_every_trial_fails_says_why_the_first_one_did(
     make_config, ray_cluster, engine
 ):
@@ -122,6 +126,7 @@ def test_what_the_cluster_can_never_give_is_refused_at_once(
     assert not list(config.runs.glob("*/study.journal"))
 
 
+@pytest.mark.slow
 def test_a_sweep_out_of_time_stops_after_its_rounds_and_goes_on_with_the_same_trials(
     make_config, ray_cluster
 ):
