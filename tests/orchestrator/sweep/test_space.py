@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from orchestrator.errors import ConfigError
 from orchestrator.sweep.space import Choices, Dimension, Range
 from orchestrator.sweep.study import draw
+from search_spaces import fragment_names
 from tests.orchestrator.sweep.helpers import (
     KIND,
     LEAST,
@@ -97,11 +98,7 @@ def test_an_entry_of_the_other_form_replaces_the_whole():
 
 def test_null_takes_an_entry_out():
     space = space_of({RATE: None}, fragments=["training"])
-    assert paths(space) == [
-        "recipe.training.steps.passes_over_selection",
-        SELECTED,
-        "recipe.training.objective.mixup_alpha",
-    ]
+    assert paths(space) == ["recipe.training.objective.mixup_alpha"]
 
 
 def test_no_fragment_at_all_searches_the_own_entries_alone():
@@ -196,7 +193,7 @@ def test_an_own_entry_that_never_exists_is_refused_and_one_of_a_fragment_is_left
 
 def test_a_space_of_nothing_says_how_to_fill_it():
     assert "nothing is searchable" in faults_of({})[1]
-    assert "curriculum, selection, targets, teacher, training" in faults_of({})[1]
+    assert f"known: {', '.join(fragment_names())}" in faults_of({})[1]
 
 
 def test_all_faults_are_told_at_once():
