@@ -240,8 +240,10 @@ class Player:
             return self._engine.over(function, fragments, self._watch)
 
         tilt = calibrate(job, over)
-        rule = fit_rule(job, tilt, merge_sketches(over(partial(sketch_shards, job, tilt))))
-        parts = over(partial(apply_rule, job, tilt, rule))
+        merged = merge_sketches(over(partial(sketch_shards, job, tilt)))
+        rule = fit_rule(job, tilt, merged)
+        weights = job.targets.weight.fit(merged, rule.accepted_rows(merged))
+        parts = over(partial(apply_rule, job, tilt, rule, weights))
         return gather_selection(job, tilt, rule, [shard for part in parts for shard in part])
 
     def _audit(self, job: AuditJob, _: StepFolder) -> Outcome:

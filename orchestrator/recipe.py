@@ -10,6 +10,7 @@ from trainables.selectors.fixed import ClassShare
 from trainables.selectors.library import Selector
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
+from trainables.weighting import One, Weighting
 
 
 class ImageSpec(Spec):
@@ -39,8 +40,8 @@ class TargetSpec(Spec):
     """'hard' is the most probable class, 'soft' the whole distribution."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Soft targets are p^(1/temperature), normalised; below 1 sharpens."""
-    weight: Literal["one", "confidence"] = "one"
-    """Weight of a row: 1, or its confidence as the selector saw it."""
+    weight: Weighting = One()
+    """How much a row counts; reads confidences as the selector saw them."""
     reads: Literal["calibrated", "teacher"] = "calibrated"
     """Labels and soft targets come from what the selector saw, or from the teacher as it was."""
 

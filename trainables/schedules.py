@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
@@ -81,6 +81,27 @@ class SigmoidRamp(_Moving):
         return (0.0, self.end)
 
 
+class Geometric(_Moving):
+    """``start * ratio^r`` in round r, never beyond ``least`` if that is given."""
+
+    schedule: Literal["geometric"] = "geometric"
+    over: Literal["rounds"] = "rounds"
+    """Always the rounds of a run."""
+    start: float
+    """Value in round 0."""
+    ratio: Annotated[float, Gt(0), Le(10)]
+    """Factor from one round to the next."""
+    least: float = 0.0
+    """A falling value stops here."""
+
+    def at(self, round_: int) -> float:
+        """Value of a round."""
+        return max(self.least, self.start * self.ratio**round_)
+
+    def extremes(self) -> tuple[float, ...]:
+        return (self.start, self.least) if self.ratio < 1 else (self.start,)
+
+
 class Stepwise(_Moving):
     """One listed value for each round; the last one holds from there on."""
 
@@ -94,7 +115,7 @@ class Stepwise(_Moving):
         return self.values
 
 
-Scalar = float | Linear | Cosine | SigmoidRamp | Stepwise
+Scalar = float | Linear | Cosine | SigmoidRamp | Geometric | Stepwise
 
 
 @dataclass(frozen=True)
@@ -137,6 +158,7 @@ SCHEDULES: dict[str, type[_Moving]] = {
     "linear": Linear,
     "cosine": Cosine,
     "sigmoid_ramp": SigmoidRamp,
+    "geometric": Geometric,
     "stepwise": Stepwise,
 }
 
@@ -145,7 +167,7 @@ def at_step(value: Scalar, step: int, num_steps: int) -> float:
     """The number that a scalar has at a training step (0-based) of ``num_steps``."""
     if isinstance(value, int | float):
         return float(value)
-    if isinstance(value, Stepwise) or value.over != "steps":
+    if isinstance(value, Stepwise | Geometric) or value.over != "steps":
         raise ValueError(f"{value} moves over rounds: resolve it with at_round first")
     return value.value(step / max(1, num_steps - 1))
 
@@ -176,6 +198,8 @@ def _resolve(value: Any, round_: int, num_rounds: int) -> Any:
     if isinstance(value, _Moving):
         if value.over == "steps":
             return value
+        if isinstance(value, Geometric):
+            return value.at(round_)
         if isinstance(value, Stepwise):
             return value.values[min(round_, len(value.values) - 1)]
         assert isinstance(value, Linear | Cosine | SigmoidRamp)  # noqa: S101 - narrowing

@@ -25,6 +25,7 @@ from trainables.pool_mean import NOTHING, PoolMean, pool_mean
 from trainables.selectors.rules import Labelled, Rule
 from trainables.selectors.sketch import Sketch, sketch
 from trainables.spec import Spec
+from trainables.weighting import Weights
 
 
 class SelectionShard(Spec):
@@ -104,7 +105,7 @@ def labelled_of(job: SelectJob, tilt: Tilt) -> Labelled:
 
 
 def apply_rule(
-    job: SelectJob, tilt: Tilt, rule: Rule, fragments: Sequence[int]
+    job: SelectJob, tilt: Tilt, rule: Rule, weights: Weights, fragments: Sequence[int]
 ) -> list[SelectionShard]:
     """Select from some shards, row by row, and write the selection's shards."""
     store = Store(job.store)
@@ -119,7 +120,8 @@ def apply_rule(
         seen = tilt.of(told)
         source = seen if job.targets.reads == "calibrated" else told
         at = np.flatnonzero(rule.accepts(seen))
-        table = _rows(job, source, seen.confidence, at, schema)
+        weight = weights.of(seen.labels[at], seen.confidence[at])
+        table = _rows(job, source, weight, at, schema)
         if previous is not None:
             table = _with_kept(table, store.read_table(previous, name), schema)
         table = schemas.conform(table, schema, f"selection of fragment {fragment}")
@@ -151,9 +153,9 @@ def gather_selection(
 
 
 def _rows(
-    job: SelectJob, beliefs: Beliefs, confidence: np.ndarray, at: np.ndarray, schema: pa.Schema
+    job: SelectJob, beliefs: Beliefs, weight: np.ndarray, at: np.ndarray, schema: pa.Schema
 ) -> pa.Table:
-    """Rows of the selection: labels and targets of beliefs, weights of the confidence."""
+    """Rows of the selection: labels and targets of the beliefs at these places."""
     labels = beliefs.labels[at].astype(np.int32)
     target: pa.Array = pa.array(labels)
     if job.targets.kind == "soft":
@@ -161,9 +163,6 @@ def _rows(
         probs = np.exp(logs - np.logaddexp.reduce(logs, axis=1, keepdims=True))
         flat = pa.array(probs.astype(np.float32).ravel())
         target = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("target").type)
-    weight = np.ones(len(at), np.float32)
-    if job.targets.weight == "confidence":
-        weight = confidence[at].clip(np.finfo(np.float32).tiny, 1)
     ids = pa.array([beliefs.example_ids[i] for i in at], pa.string())
     return pa.table([ids, pa.array(labels), target, pa.array(weight)], schema=schema)
 

@@ -38,7 +38,7 @@ from trainables.beliefs import Beliefs
 from trainables.calibrators import Calibrator
 from trainables.schedules import at_round
 from trainables.selectors.rules import Labelled, Rule
-from trainables.selectors.sketch import Sketch, confidence_of, row_keys
+from trainables.selectors.sketch import Sketch, row_keys
 from trainables.spec import Spec
 
 
@@ -142,7 +142,7 @@ def best(results: Sequence[Screened], keep: int) -> list[int]:
 def _round(recipe: Recipe, evidence: Evidence, round_: int) -> Screened:
     selector = at_round(recipe.selector, round_, recipe.policy.num_rounds - 1)
     rule = selector.fit(evidence.sketch, evidence.labelled, evidence.seed)
-    rows, total = accepted_rows(evidence.sketch, rule), evidence.sketch.class_rows().sum()
+    rows, total = rule.accepted_rows(evidence.sketch), evidence.sketch.class_rows().sum()
     if not rows.sum():
         return Screened(score=0.0, coverage=0.0, precision=0.0, balance=0.0)
     num = len(rows)
@@ -157,17 +157,6 @@ def _round(recipe: Recipe, evidence: Evidence, round_: int) -> Screened:
         precision=precision,
         balance=balance,
     )
-
-
-def accepted_rows(pool: Sketch, rule: Rule) -> np.ndarray:
-    """Rows that a rule accepts, by predicted class, int64 [C]; without reading any row."""
-    rows = np.zeros(pool.num_classes, np.int64)
-    for label, keys in pool.keys.items():
-        at = int(np.searchsorted(keys, np.uint64(rule.cuts[label]), side="left"))
-        confidence = confidence_of(keys[at:], coarse=pool.coarse)
-        reach = np.searchsorted(confidence, np.float64(rule.least[label]), "left")
-        rows[label] = int(pool.counts[label][at + int(reach) :].sum())
-    return rows
 
 
 def estimated_precision(evidence: Evidence, rule: Rule, rows: np.ndarray) -> float:

@@ -93,7 +93,7 @@ def test_an_unknown_schedule_gives_the_nearest_and_all_others():
     (line,) = selector_faults(share={"schedule": "lineer", "start": 0, "end": 1})
     assert line == (
         "recipe.selector.share.schedule: there is no 'lineer'; did you mean 'linear'? "
-        "known: linear, cosine, sigmoid_ramp, stepwise"
+        "known: linear, cosine, sigmoid_ramp, geometric, stepwise"
     )
 
 

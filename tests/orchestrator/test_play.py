@@ -105,7 +105,7 @@ def test_keeping_the_pool_never_changes_a_label_once_given(make_config):
 
 
 def test_soft_targets_are_distributions_and_weights_are_confidences(make_config):
-    config = make_config("recipe.targets={kind: soft, weight: confidence}")
+    config = make_config("recipe.targets={kind: soft, weight: {kind: confidence}}")
     record = play(config)
     table = table_of(config.store, "select", record.rounds[0].steps["select"].address)
     target = table["target"].combine_chunks().flatten().to_numpy().reshape(-1, 10)

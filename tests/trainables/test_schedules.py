@@ -10,6 +10,7 @@ from trainables.schedules import (
     SCHEDULES,
     Bounds,
     Cosine,
+    Geometric,
     Linear,
     Scalar,
     SigmoidRamp,
@@ -41,9 +42,10 @@ EXAMPLES = (
     Cosine(start=1.0, end=0.0),
     SigmoidRamp(end=0.7),
     SigmoidRamp(end=1.0, until=0.5),
+    Geometric(start=0.8, ratio=0.5, least=0.1),
     Stepwise(values=(0.2, 0.4, 1.0)),
 )
-MOVING = tuple(s for s in EXAMPLES if not isinstance(s, Stepwise))
+MOVING = tuple(s for s in EXAMPLES if not isinstance(s, Stepwise | Geometric))
 
 
 def test_every_schedule_has_an_example():
@@ -74,6 +76,17 @@ def test_a_cosine_is_halfway_in_the_middle_and_flat_at_its_ends():
     assert cosine.value(0.5) == pytest.approx(0.5)
     assert cosine.value(1 / 3) == pytest.approx(0.75)
     assert 1 - cosine.value(0.01) < 0.001 > cosine.value(0.99)
+
+
+def test_a_geometric_schedule_multiplies_round_by_round_and_stops_at_its_least():
+    rounds = [at_round(Inner(share=EXAMPLES[-2]), r, 9).share for r in range(5)]
+    assert rounds == pytest.approx([0.8, 0.4, 0.2, 0.1, 0.1])
+
+
+def test_the_bound_of_dash_has_its_golden_values():
+    falling = Geometric(start=1.0001, ratio=1 / 1.27)
+    values = [2 * at_round(Inner(weight=falling), r, 9).weight for r in range(4)]
+    assert values == pytest.approx([2.0002, 1.574961, 1.240126, 0.976478], abs=1e-6)
 
 
 @QUICK

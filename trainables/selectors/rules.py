@@ -12,7 +12,7 @@ import numpy as np
 
 from trainables.beliefs import Beliefs
 from trainables.schedules import Bounds, Scalar
-from trainables.selectors.sketch import Sketch, row_keys
+from trainables.selectors.sketch import Sketch, confidence_of, row_keys
 
 Share = Annotated[Scalar, Bounds(low=0, high=1)]
 NEVER = 2.0
@@ -50,6 +50,16 @@ class Rule:
         least = np.array(self.least)[beliefs.labels]
         accepted = beliefs.usable() & (keys >= cuts) & (beliefs.confidence >= least)
         return np.asarray(accepted)
+
+    def accepted_rows(self, sketch: Sketch) -> np.ndarray:
+        """Rows that are accepted by predicted class, int64 [C]; reads no row."""
+        rows = np.zeros(sketch.num_classes, np.int64)
+        for label, keys in sketch.keys.items():
+            at = int(np.searchsorted(keys, np.uint64(self.cuts[label]), side="left"))
+            confidence = confidence_of(keys[at:], coarse=sketch.coarse)
+            reach = int(np.searchsorted(confidence, np.float64(self.least[label]), "left"))
+            rows[label] = int(sketch.counts[label][at + reach :].sum())
+        return rows
 
     def describe(self) -> dict[str, float]:
         """Thresholds in words that a record can hold."""

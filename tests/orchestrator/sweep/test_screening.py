@@ -11,7 +11,6 @@ from orchestrator.recipe import Recipe, RoundPolicy
 from orchestrator.sweep.screening import (
     Evidence,
     Screened,
-    accepted_rows,
     best,
     estimated_precision,
     screen,
@@ -115,7 +114,7 @@ def test_counting_on_a_sketch_is_counting_the_accepted_rows(selector, make, seed
     rows = make(seed, num)
     merged = sketched(rows, coarse=False)
     rule = selector.fit(merged, labelled(), 0)
-    assert accepted_rows(merged, rule).tolist() == counted(rows, rule.accepts(rows))
+    assert rule.accepted_rows(merged).tolist() == counted(rows, rule.accepts(rows))
 
 
 @every_selector
@@ -129,7 +128,7 @@ def test_counting_on_a_coarse_sketch_misses_at_most_one_key_at_the_least_confide
     rows = make(seed, num)
     merged = sketched(rows, coarse=True)
     rule = selector.fit(merged, labelled(), 0)
-    found, taken = accepted_rows(merged, rule), rule.accepts(rows)
+    found, taken = rule.accepted_rows(merged), rule.accepts(rows)
     sure = taken & (rows.confidence >= np.array(rule.least)[rows.labels] * (1 + 2.0**-13))
     assert (found <= counted(rows, taken)).all()
     assert (found >= counted(rows, sure)).all()
@@ -141,13 +140,13 @@ def test_a_row_of_nan_is_not_counted():
     rows = pool(0, 20)
     rows.log_probs[3] = np.nan
     merged = sketched(rows, coarse=False)
-    assert accepted_rows(merged, Everything().fit(merged, labelled(), 0)).sum() == 19
+    assert Everything().fit(merged, labelled(), 0).accepted_rows(merged).sum() == 19
 
 
 def test_a_class_without_a_row_counts_none():
     rows = believed([0.9, 0.8], [0, 2])
     merged = sketched(rows, coarse=False)
-    assert accepted_rows(merged, Everything().fit(merged, labelled(), 0)).tolist() == [1, 0, 1]
+    assert Everything().fit(merged, labelled(), 0).accepted_rows(merged).tolist() == [1, 0, 1]
 
 
 # ---- how right they may be
