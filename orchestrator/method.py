@@ -17,3 +17,23 @@ class Method(Spec):
     """The recipe itself; a config overrides any of its fields."""
     search: tuple[str, ...] = ()
     """Fragments of `search_spaces/` that a sweep of it searches unless told otherwise."""
+
+    @property
+    def acts(self) -> str:
+        """Where it acts: on the stored table between rounds, in the training step, or on both."""
+        table = self.recipe.policy.num_rounds > 1
+        step = self.recipe.training.objective.consistency is not None
+        return {(True, True): "table, step", (True, False): "table", (False, True): "step"}.get(
+            (table, step), "labels only"
+        )
+
+    @property
+    def needs(self) -> str:
+        """What it needs beside the teacher's beliefs about the pool; empty if nothing."""
+        parts = (self.recipe.selector, *self.recipe.calibrators)
+        found = []
+        if self.recipe.policy.num_rounds > 1 and any(part.needs_out_of_fold for part in parts):
+            found.append("labelled rows out of fold")
+        if self.recipe.training.objective.consistency is not None:
+            found.append("two views")
+        return ", ".join(found)

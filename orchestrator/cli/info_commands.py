@@ -12,15 +12,17 @@ from orchestrator.config import Placement, RunConfig
 from orchestrator.console import Console
 from orchestrator.doctor import examine
 from orchestrator.errors import InfeasibleError
+from orchestrator.method import Method
 from orchestrator.methods import load_method, method_names
 from orchestrator.tracking.secrets import redact
 
 
 def methods(
     name: Annotated[str | None, typer.Argument(help="Method to show whole.")] = None,
+    markdown: Annotated[bool, typer.Option(help="List them as the README's table.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the methods, or show one: its source, where it departs from it, its recipe."""
+    """List the methods, or show one: source, departures, where it acts, what it searches."""
     if name is not None:
         method = load_method(name)
         if as_json:
@@ -29,17 +31,30 @@ def methods(
         typer.echo(f"{name}: {method.summary}\nSource: {method.source}")
         if method.departs:
             typer.echo(f"Departs from the paper: {method.departs}")
+        typer.echo(f"Acts on: {method.acts}{f'; needs {method.needs}' if method.needs else ''}")
+        typer.echo(f"Searchable: {', '.join(method.search) or 'nothing'}")
         typer.echo(yaml.safe_dump({"recipe": method.recipe.plain()}, sort_keys=False).rstrip())
         return
     found = {each: load_method(each) for each in method_names()}
     if as_json:
-        typer.echo(
-            json.dumps({n: {"summary": m.summary, "source": m.source} for n, m in found.items()})
-        )
+        shown = ("summary", "source", "acts", "needs", "search")
+        typer.echo(json.dumps({n: {k: getattr(m, k) for k in shown} for n, m in found.items()}))
+        return
+    if markdown:
+        typer.echo(methods_table(found))
         return
     width = max(map(len, found))
     for each, method in found.items():
-        typer.echo(f"{each:<{width}}  {method.summary}  [{method.source}]")
+        typer.echo(f"{each:<{width}}  {method.acts:<11}  {method.summary}  [{method.source}]")
+
+
+def methods_table(found: dict[str, Method]) -> str:
+    """The methods as a Markdown table: name, what it does, where it acts, source."""
+    rows = [
+        f"| `{name}` | {method.summary.rstrip('.')} | {method.acts} | {method.source} |"
+        for name, method in found.items()
+    ]
+    return "\n".join(["| method | what it does | acts on | source |", "|---|---|---|---|", *rows])
 
 
 def schema(

@@ -54,6 +54,14 @@ def test_a_method_fits_on_a_page(name):
     assert len((FOLDER / f"{name}.py").read_text().splitlines()) < MOST_LINES
 
 
+def test_a_method_says_where_it_acts_and_what_it_needs():
+    told = {name: (load_method(name).acts, load_method(name).needs) for name in method_names()}
+    assert told["supervised"] == ("labels only", "")
+    assert told["noisy_student"] == ("table", "")
+    assert told["fixmatch"] == ("step", "two views")
+    assert told["crest"] == ("table, step", "two views")
+
+
 def test_a_method_of_your_own_is_loaded_by_module_and_name(tmp_path, monkeypatch):
     (tmp_path / "my_methods.py").write_text(
         "from orchestrator.method import Method\n"

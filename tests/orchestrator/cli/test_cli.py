@@ -132,10 +132,12 @@ def test_methods_lists_every_method_with_its_source(selftrain, capsys):
 
 def test_a_method_is_shown_whole_and_its_recipe_is_a_config(selftrain, capsys):
     assert selftrain("methods", "noisy_student") == 0
-    heading, source, departs, rest = capsys.readouterr().out.split("\n", 3)
+    heading, source, departs, acts, searchable, rest = capsys.readouterr().out.split("\n", 5)
     assert heading.startswith("noisy_student: ")
     assert source.startswith("Source: Xie")
     assert departs.startswith("Departs from the paper: ")
+    assert acts == "Acts on: table"
+    assert searchable == "Searchable: selection, targets, rounds, teacher, training"
     assert yaml.safe_load(rest)["recipe"]["targets"]["kind"] == "soft"
 
 
