@@ -82,8 +82,11 @@ class Console:
         elif name == "step_finished":
             self._end()
             self.say(f"round {event['round']}  {event['step']:<13} {_outcome(event)}")
-        elif name == "round_finished" and not event["kept"]:
-            self.say(f"round {event['round']}  {event['reason']}")
+        elif name == "round_finished":
+            if not event["kept"]:
+                self.say(f"round {event['round']}  {event['reason']}")
+            for alarm in event["alarms"]:
+                self.say(f"round {event['round']}  ALARM: {alarm}")
 
     def close(self) -> None:
         """Nothing is held."""
@@ -115,8 +118,10 @@ def _outcome(event: Event) -> str:
         if counts["starved_classes"]:
             what += f"; classes without a label: {counts['starved_classes']}"
     elif kind == "audit":
-        precision = metrics["precision"]
-        what = "nothing to compare" if precision is None else f"precision {precision:.4f}"
+        precision, flips = metrics["precision"], metrics["flip_rate"]
+        what = f"{metrics['coverage'] or 0:.1%} of the pool"
+        what += "" if flips is None else f", {flips:.1%} changed class"
+        what += "" if precision is None else f", precision {precision:.4f}"
     else:
         what = f"accuracy {metrics.get('accuracy', float('nan')):.4f}"
     return f"{what}  ({took})"
@@ -172,6 +177,8 @@ def closing_lines(record: RunRecord) -> list[str]:
     found = sum(step.from_store for step in steps)
     if found:
         lines.append(f"{found} of {len(steps)} steps came from the store.")
+    raised = [f"round {each.round}: {alarm}" for each in record.rounds for alarm in each.alarms]
+    lines += [f"Alarm in {alarm}." for alarm in raised]
     if record.stopped:
         lines.append(f"Stopped because: {record.stopped}.")
     lines += [

@@ -48,6 +48,7 @@ class _Planner:
         played: list[Played] = []
         selection: str | None = None
         crossed: str | None = None
+        predictions: str | None = None
         for round_ in range(policy.num_rounds):
             warm = bool(played) and policy.start == "warm"
             start = trained[teacher_in_force(played)] if warm else None
@@ -88,10 +89,14 @@ class _Planner:
                 round_, predictions=label.address, out_of_fold=crossed, previous=keep
             )
             self._add(round_, "select", select, f"select from {pool:,} rows")
-            selection = select.address
-            if self._data.manifest.hidden.files:
-                audit = self._steps.audit(selection)
-                self._add(round_, "audit", audit, "compare with hidden labels")
+            audit = self._steps.audit(
+                select.address,
+                predictions=label.address,
+                selection_before=selection,
+                predictions_before=predictions,
+            )
+            self._add(round_, "audit", audit, "look at the selection, for reports")
+            selection, predictions = select.address, label.address
         return self._lines
 
     def _add(

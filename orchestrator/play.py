@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from orchestrator.alarms import alarms
 from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
 from orchestrator.engines.base import Engine
 from orchestrator.errors import DataError, Interrupted
+from orchestrator.jobs.auditing import audit_shards, gather_audit
 from orchestrator.jobs.job import AuditJob, CrossLabelJob, Fold, LabelJob, SelectJob
 from orchestrator.jobs.labelling import finished, gather, label_out_of_fold
-from orchestrator.jobs.scoring import audit_shards, gather_audit, run_scoring
+from orchestrator.jobs.scoring import run_scoring
 from orchestrator.jobs.selecting import (
     apply_rule,
     calibrate,
@@ -31,6 +33,17 @@ from orchestrator.store.record import Record
 from orchestrator.store.store import Outcome, StepFolder, Store
 from orchestrator.tracking.tracker import Teller
 from orchestrator.watch import Watch
+
+REPORTED = (
+    "coverage",
+    "mean_confidence",
+    "flip_rate",
+    "new",
+    "dropped",
+    "effective_rows",
+    "divergence",
+)
+"""What of an audit stands in the run's record."""
 
 
 @dataclass
@@ -60,6 +73,7 @@ class Player:
         self._steps = Steps(config, data)
         self._policy = config.recipe.policy
         self._out_of_fold: str | None = None
+        self._predictions: str | None = None
 
     def play(self, record: RunRecord) -> Iterator[RunRecord]:
         """The run's record after each round; the last one is finished.
@@ -85,7 +99,7 @@ class Player:
             last = stop_reason(self._policy, played) is not None
             if not last or self._policy.label_last:
                 selection = self._label_and_select(current, trained, played, selection)
-            rounds.append(self._finish(current, verdict.kept, verdict.reason, score))
+            rounds.append(self._finish(current, played, verdict.reason, score))
             stopped = self._stop_reason(played, selection)
             record = record.model_copy(
                 update={
@@ -160,8 +174,14 @@ class Player:
             previous=keep,
         )
         selection = self._do(current, "select", step, self._select)
-        if self._data.manifest.hidden.files:
-            self._do(current, "audit", self._steps.audit(selection.address), self._audit)
+        audit = self._steps.audit(
+            selection.address,
+            predictions=predictions.address,
+            selection_before=previous.address if previous else None,
+            predictions_before=self._predictions,
+        )
+        self._do(current, "audit", audit, self._audit)
+        self._predictions = predictions.address
         return selection
 
     def _do(
@@ -248,18 +268,33 @@ class Player:
 
     def _audit(self, job: AuditJob, _: StepFolder) -> Outcome:
         fragments = range(len(self._data.manifest.pool.files))
-        return gather_audit(self._engine.over(partial(audit_shards, job), fragments, self._watch))
+        parts = self._engine.over(partial(audit_shards, job), fragments, self._watch)
+        return gather_audit(job, parts)
 
-    def _finish(self, current: _Round, kept: bool, reason: str, score: Record) -> RoundRecord:  # noqa: FBT001 - read by position beside its reason
+    def _finish(
+        self, current: _Round, played: list[Played], reason: str, score: Record
+    ) -> RoundRecord:
         selected, audit = current.records.get("select"), current.records.get("audit")
+        class_rows = tuple(selected.counts["class_rows"]) if selected else ()
+        found = dict(audit.metrics) if audit else {}
+        found |= {name: audit.counts[name] for name in ("new", "dropped")} if audit else {}
         return RoundRecord(
             round=current.number,
-            kept=kept,
+            kept=played[-1].kept,
             reason=reason,
             steps=current.steps,
             accepted=selected.counts["accepted"] if selected else None,
-            class_rows=tuple(selected.counts["class_rows"]) if selected else (),
-            precision=audit.metrics["precision"] if audit else None,
+            class_rows=class_rows,
+            precision=found.get("precision"),
+            selection={name: found[name] for name in REPORTED if name in found},
+            alarms=alarms(
+                current.number,
+                coverage=found.get("coverage"),
+                class_rows=class_rows,
+                labelled_rows=self._data.labelled_rows,
+                flip_rate=found.get("flip_rate"),
+                validations=[each.validation for each in played],
+            ),
             starved_classes=tuple(selected.counts["starved_classes"]) if selected else (),
             validation=score.metrics["validation"],
             test=score.metrics["test"],

@@ -49,6 +49,11 @@ class RoundRecord(Spec):
     """Accepted rows by pseudo-class."""
     precision: float | None = None
     """Share of accepted rows whose hidden label agrees; None where none is known."""
+    selection: dict[str, float | None] = {}
+    """What the audit measured: coverage, mean confidence, flip rate, new and dropped rows,
+    effective rows, divergence from the labelled classes."""
+    alarms: tuple[str, ...] = ()
+    """What looks like the run going wrong; nothing acts on it."""
     starved_classes: tuple[int, ...] = ()
     """Classes that the teacher predicts and the selection leaves without a row."""
     validation: dict[str, float]

@@ -39,7 +39,7 @@ CODE: Mapping[str, int] = {
     "cross_label": 1,
     "select": 1,
     "score": 1,
-    "audit": 1,
+    "audit": 2,
 }
 """Versions of the code behind each kind; raise one when the same inputs give another result."""
 
@@ -187,11 +187,35 @@ class Steps:
         identity = self._identity("score", {}, inputs)
         return Step(identity, ScoreJob(**self._job(identity), train=train))
 
-    def audit(self, selection: str) -> Step[AuditJob]:
-        """Precision of a selection against hidden labels."""
-        inputs = {"selection": selection, "hidden": self._manifest.hidden.digest}
+    def audit(
+        self,
+        selection: str,
+        *,
+        predictions: str,
+        selection_before: str | None = None,
+        predictions_before: str | None = None,
+    ) -> Step[AuditJob]:
+        """A look at a selection: what it holds, what changed, precision against hidden labels."""
+        inputs = {
+            "selection": selection,
+            "predictions": predictions,
+            "hidden": self._manifest.hidden.digest,
+            "labelled": self._manifest.labelled.digest,
+        }
+        if selection_before is not None:
+            inputs["selection_before"] = selection_before
+        if predictions_before is not None:
+            inputs["predictions_before"] = predictions_before
         identity = self._identity("audit", {}, inputs)
-        return Step(identity, AuditJob(**self._job(identity), selection=selection))
+        job = AuditJob(
+            **self._job(identity),
+            selection=selection,
+            predictions=predictions,
+            selection_before=selection_before,
+            predictions_before=predictions_before,
+            labelled_rows=self._data.labelled_rows,
+        )
+        return Step(identity, job)
 
     def _identity(
         self, kind: str, reads: Mapping[str, Any], inputs: Mapping[str, str], seed: int = 0

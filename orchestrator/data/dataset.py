@@ -1,8 +1,10 @@
 """A prepared data set: its manifest and how its tables are read and verified."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
@@ -133,3 +135,10 @@ class Dataset:
     def table(self, split: Split, columns: list[str] | None = None) -> pa.Table:
         """A whole split."""
         return pa.concat_tables([self.read(entry, columns) for entry in split.files])
+
+    @cached_property
+    def labelled_rows(self) -> tuple[int, ...]:
+        """Labelled rows of each class."""
+        labels = self.table(self.manifest.labelled, ["label"])["label"].to_numpy()
+        counts = np.bincount(labels.astype(np.int64), minlength=self.num_classes)
+        return tuple(counts.tolist())

@@ -103,7 +103,15 @@ class ScoreJob(Job):
 
 
 class AuditJob(Job):
-    """Compare a selection with hidden labels, for reports."""
+    """Look at a selection, for reports."""
 
     selection: str
     """Address of the selection."""
+    predictions: str
+    """Address of the labelling step that it was chosen from."""
+    selection_before: str | None = None
+    """Address of the selection of the round before."""
+    predictions_before: str | None = None
+    """Address of the predictions of the round before."""
+    labelled_rows: tuple[int, ...]
+    """Labelled rows of each class."""

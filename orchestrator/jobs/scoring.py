@@ -1,18 +1,14 @@
-"""Score a teacher on the rows with ground truth, and audit a selection for the report."""
-
-from collections.abc import Sequence
+"""Score a teacher on the rows with ground truth."""
 
 import numpy as np
-import pyarrow as pa
 import torch
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
 from orchestrator.data.dataset import Dataset, Split
 from orchestrator.errors import DataError
 from orchestrator.jobs.decoded import decoded_fragment
-from orchestrator.jobs.job import AuditJob, ScoreJob
+from orchestrator.jobs.job import ScoreJob
 from orchestrator.jobs.labelling import predict
-from orchestrator.jobs.selecting import shard_name
 from orchestrator.jobs.training import load_teacher
 from orchestrator.recipe import LabellingSpec
 from orchestrator.store.store import Outcome, Store
@@ -72,33 +68,3 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15)
     weight = np.bincount(place, minlength=bins)
     gap = np.bincount(place, confidence, bins) - np.bincount(place, right.astype(float), bins)
     return float(np.abs(gap)[weight > 0].sum() / len(confidence))
-
-
-def audit_shards(job: AuditJob, fragments: Sequence[int]) -> list[list[int]]:
-    """By class: accepted rows with a known label, and those of them that are right; [C, 2]."""
-    store, data = Store(job.store), Dataset(job.data)
-    record = store.record("select", job.selection)
-    tally = np.zeros((job.num_classes, 2), np.int64)
-    for fragment in fragments:
-        chosen = store.read_table(record, shard_name(fragment)).select(["example_id", "label"])
-        truth = data.read(data.manifest.hidden.files[fragment]).rename_columns(
-            ["example_id", "truth"]
-        )
-        joined = chosen.cast(pa.schema([("example_id", pa.string()), ("label", pa.int32())])).join(
-            truth, "example_id", join_type="inner"
-        )
-        labels, right = joined["label"].to_numpy(), joined["truth"].to_numpy()
-        tally[:, 0] += np.bincount(labels, minlength=job.num_classes)
-        tally[:, 1] += np.bincount(labels[labels == right], minlength=job.num_classes)
-    return [[int(n) for n in row] for row in tally]
-
-
-def gather_audit(parts: Sequence[list[list[int]]]) -> Outcome:
-    """Precision of the selection against hidden labels, over all and by class."""
-    tally = np.sum(np.array(parts), axis=0)
-    known, right = tally[:, 0], tally[:, 1]
-    by_class = [float(r) / int(n) if n else None for n, r in zip(known, right, strict=True)]
-    precision = float(right.sum() / known.sum()) if known.sum() else None
-    return Outcome(
-        (), {"known": int(known.sum())}, {"precision": precision, "class_precision": by_class}
-    )

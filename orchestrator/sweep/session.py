@@ -5,13 +5,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from orchestrator import ray_session
 from orchestrator.config import RunConfig
 from orchestrator.console import Console
-from orchestrator.data.dataset import Dataset
 from orchestrator.errors import (
     AllFailedError,
     Interrupted,
@@ -95,7 +93,7 @@ def _play(sweep: Sweep, console: Console, stop: StopRequest, warm_from: str | No
         try:
             spec = fill_queue(sweep, study, tracker, console, stop, warm_from)
             conductor = Conductor(
-                spec, sweep.played, study, tracker, _labelled_rows(sweep.data), stop.asked
+                spec, sweep.played, study, tracker, sweep.data.labelled_rows, stop.asked
             )
             if on_ray:
                 _play_on_ray(sweep, conductor, need, room, console, stop)
@@ -126,11 +124,6 @@ def _room(sweep: Sweep, cluster: Cluster | None) -> tuple[Need, int]:
     ray_session.check_feasible(placement, cluster)
     need = need_of(placement, cluster)
     return need, room_for(need, cluster, sweep.spec.concurrent)
-
-
-def _labelled_rows(data: Dataset) -> tuple[int, ...]:
-    labels = data.table(data.manifest.labelled, ["label"])["label"].to_numpy().astype(np.int64)
-    return tuple(np.bincount(labels, minlength=data.num_classes).tolist())
 
 
 def _play_on_ray(

@@ -205,7 +205,7 @@ def open_run(
         log.warning("W&B can't be reached (%s); logging offline", redact(str(error)))
         handle = wandb.init(mode="offline", **options)
     handle.define_metric("round")
-    for prefix in ("validation/*", "test/*", "selection/*", "round_s", "work_s"):
+    for prefix in ("validation/*", "test/*", "selection/*", "round_s", "work_s", "alarms"):
         handle.define_metric(prefix, step_metric="round")
     handle.define_metric("train/step")
     handle.define_metric("train/*", step_metric="train/step")
@@ -239,6 +239,9 @@ def _of_round(event: Event) -> dict[str, Any]:
         values |= {f"selection/class/{k}": n for k, n in enumerate(event["class_rows"])}
     if event["precision"] is not None:
         values["selection/precision"] = event["precision"]
+    found = event.get("selection", {})
+    values |= {f"selection/{k}": v for k, v in found.items() if v is not None}
+    values["alarms"] = len(event.get("alarms", ()))
     return values
 
 

@@ -76,7 +76,10 @@ def test_plain_output_has_one_line_for_each_step_and_names_what_to_type_next(mak
     with Console() as console:
         record, folder = play_run(make_config(), console, StopRequest())
     lines = capfd.readouterr().out.splitlines()
-    assert [line.split()[2] for line in lines] == 2 * ["train", "score", "label", "select", "audit"]
+    told = [line.split()[2] for line in lines]
+    steps = [word for word in told if word != "ALARM:"]
+    assert steps == 2 * ["train", "score", "label", "select", "audit"]
+    assert len(told) - len(steps) == sum(len(r.alarms) for r in record.rounds)
     closing = "\n".join(closing_lines(record))
     assert f"selftrain show {record.run}" in closing
     assert yaml.safe_load((folder / "config.yaml").read_text())["name"] == "quick"

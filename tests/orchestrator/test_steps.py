@@ -37,7 +37,7 @@ def identities(config: RunConfig) -> dict[str, Identity]:
         "select0": steps.select(0, **selecting).identity,
         "select1": steps.select(1, **selecting).identity,
         "score": steps.score("T").identity,
-        "audit": steps.audit("S").identity,
+        "audit": steps.audit("S", predictions="P").identity,
     }
 
 

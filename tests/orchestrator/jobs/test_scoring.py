@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from orchestrator.jobs.scoring import calibration_error, gather_audit, measure
+from orchestrator.jobs.scoring import calibration_error, measure
 
 
 def test_scores_of_three_rows_by_hand():
@@ -24,14 +24,3 @@ def test_calibration_error_is_the_weighted_gap_of_the_bins():
 
 def test_perfect_confidence_that_is_right_has_no_calibration_error():
     assert calibration_error(np.ones(5, np.float32), np.ones(5, bool)) == 0
-
-
-def test_an_audit_adds_up_its_shards_and_leaves_unknown_classes_open():
-    outcome = gather_audit([[[3, 3], [1, 0], [0, 0]], [[1, 0], [1, 1], [0, 0]]])
-    assert outcome.counts["known"] == 6
-    assert outcome.metrics["precision"] == pytest.approx(4 / 6)
-    assert outcome.metrics["class_precision"] == [0.75, 0.5, None]
-
-
-def test_an_audit_of_nothing_known_has_no_precision():
-    assert gather_audit([[[0, 0]]]).metrics["precision"] is None
