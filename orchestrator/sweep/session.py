@@ -119,6 +119,11 @@ def _play(sweep: Sweep, console: Console, stop: StopRequest, warm_from: str | No
 def _room(sweep: Sweep, cluster: Cluster | None) -> tuple[Need, int]:
     """What a trial needs and how many run at a time."""
     placement = sweep.played.base.placement
+    if cluster is None and (sweep.spec.concurrent or 1) > 1:
+        raise InfeasibleError(
+            f"sweep.concurrent is {sweep.spec.concurrent}, but placement.engine local plays one "
+            "trial at a time: leave it out, or use engine ray"
+        )
     if cluster is None:
         return need_of(placement, Cluster(cpus=1, gpus=0, nodes=1, largest_node_cpus=1)), 1
     ray_session.check_feasible(placement, cluster)

@@ -12,7 +12,7 @@ import wandb
 from orchestrator.config import RunConfig
 from orchestrator.console import Console
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import AllFailedError, ConfigError, Interrupted
+from orchestrator.errors import AllFailedError, ConfigError, InfeasibleError, Interrupted
 from orchestrator.loading import build_config, load_config
 from orchestrator.runs import data_digest
 from orchestrator.signals import StopRequest
@@ -207,6 +207,11 @@ def test_if_every_trial_fails_the_sweep_does_with_the_first_error(tmp_path, digi
     record = load_sweep(open_sweep(config).folder)
     assert [place.state for place in record.places] == ["failed", "failed"]
     assert (record.best, record.account.asked) == (None, 0)
+
+
+def test_one_process_refuses_to_play_several_trials_at_a_time(tmp_path, digits):
+    with pytest.raises(InfeasibleError, match=r"sweep\.concurrent is 2, but .* one trial at a time"):
+        sweep(config_in(tmp_path, digits, concurrent=2))
 
 
 def test_a_fault_of_the_space_is_told_before_anything_starts(tmp_path, digits):
