@@ -10,10 +10,7 @@ import yaml
 from orchestrator import ray_session
 from orchestrator.config import RunConfig
 from orchestrator.console import Console
-from orchestrator.errors import (
-    AllFailedError,
-    Interrupted,
-)
+from orchestrator.errors import AllFailedError, InfeasibleError, Interrupted
 from orchestrator.noise import native_noise_to
 from orchestrator.ray_session import Cluster
 from orchestrator.runs import data_digest
