@@ -54,6 +54,7 @@ class Conductor:
         self._ends_at = None if spec.most_s is None else time.monotonic() + spec.most_s
         self._left = study.unfinished()
         self._origins: dict[int, str] = {}
+        self._over: set[int] = set()
         self._newest: dict[int, TrialRound] = {}
         self._heard: dict[int, dict[int, float]] = {}
 
@@ -61,6 +62,10 @@ class Conductor:
         """Whether no trial should start and running ones should stop after their round."""
         late = self._ends_at is not None and time.monotonic() >= self._ends_at
         return late or self._stopping()
+
+    def playing(self) -> list[int]:
+        """Numbers of the trials that were proposed and have not ended."""
+        return sorted(self._origins.keys() - self._over)
 
     def propose(self) -> Task | None:
         """The next trial to play; None if there is none (left, or before others end)."""
@@ -189,6 +194,7 @@ class Conductor:
         self._ended(number, "failed", error=error)
 
     def _ended(self, number: int, state: str, **fields: Any) -> None:
+        self._over.add(number)
         self._tracker.emit("trial_ended", trial=number, state=state, **fields)
 
     def tell(self, number: int, name: str, **fields: Any) -> None:

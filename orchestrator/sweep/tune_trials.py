@@ -29,7 +29,7 @@ from orchestrator.sweep.trial import TrialPlayer, TrialRound
 QUIET_S = 60.0
 """Seconds without news of any trial after which the driver says who waits for what."""
 TRIAL_MEMORY = 50 * 2**20
-"""Bytes that a trial's process reserves if it needs no CPU itself; Tune refuses nothing at all."""
+"""Bytes that a trial's process reserves if it needs no CPU: Tune refuses to reserve nothing."""
 
 
 class _Trial(tune.Trainable):
@@ -175,12 +175,13 @@ class _Watchdog:
 
     def _tell(self) -> None:
         self._heard_at = time.monotonic()
-        waits = [f"trial {who} last told: {what}" for who, what in sorted(self._last.items())]
+        playing = self._conductor.playing()
+        waits = [f"trial {n} last told: {self._last.get(str(n), 'nothing')}" for n in playing]
         free, there = ray.available_resources(), ray.cluster_resources()
         room = f"{free.get('CPU', 0):g} of {there.get('CPU', 0):g} CPUs are free"
         if there.get("GPU"):
             room += f", {free.get('GPU', 0):g} of {there['GPU']:g} GPUs"
-        self._say(f"no news for {QUIET_S:g} s: {'; '.join(waits) or 'no trial began'}; {room}")
+        self._say(f"no news for {QUIET_S:g} s: {'; '.join(waits) or 'no trial is played'}; {room}")
 
 
 def play_trials(  # noqa: PLR0913 - what a sweep is made of

@@ -71,6 +71,14 @@ def level(value: float) -> list[float]:
 # ---- what is proposed
 
 
+def test_trials_are_playing_from_their_proposal_to_their_end(tmp_path):
+    stand = Stand(tmp_path)
+    first, second = stand.begin().number, stand.begin().number
+    assert stand.conductor.playing() == [first, second]
+    stand.conductor.failed(first, "no")
+    assert stand.conductor.playing() == [second]
+
+
 def test_the_first_trial_plays_the_methods_own_settings(tmp_path):
     stand = Stand(tmp_path)
     task = stand.begin()
