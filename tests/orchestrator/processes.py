@@ -24,8 +24,9 @@ def start(
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config.plain()))
     whole = [sys.executable, "-m", "orchestrator", command, str(path), *arguments]
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}  # so that a test can wait for a line
     return subprocess.Popen(
-        whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+        whole, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
     )
 
 

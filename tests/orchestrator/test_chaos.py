@@ -124,11 +124,15 @@ def test_a_second_process_on_the_same_run_waits_and_finds_every_step(pair, tmp_p
     config, whole = pair
     first = start(config, tmp_path)
     assert wait_until(lambda: any(e["event"] == "step_started" for e in events(config)), first)
+    os.kill(first.pid, signal.SIGSTOP)  # it holds the lease until the second one has seen it
     second = start(config, tmp_path)
-    outputs = [end(first), end(second)]
+    assert second.stdout is not None
+    told = next((line for line in second.stdout if "waiting for it" in line), "")
+    os.kill(first.pid, signal.SIGCONT)
+    end(first)
+    end(second)
     assert first.returncode == second.returncode == 0
-    assert f"process {first.pid}" in outputs[1]
-    assert "waiting for it" in outputs[1]
+    assert f"process {first.pid}" in told
     done = [
         e["address"]
         for e in events(config)
