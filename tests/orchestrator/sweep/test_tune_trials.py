@@ -37,6 +37,7 @@ def play(config: RunConfig) -> SweepRecord:
     return record
 
 
+@pytest.mark.slow
 def test_on_ray_a_sweep_has_the_trials_and_values_that_it_has_in_one_process(
     make_config, ray_cluster, tmp_path
 ):
@@ -80,7 +81,7 @@ def test_a_trial_that_diverges_or_can_not_begin_fails_alone(make_config, ray_clu
         "data": {"choices": [str(make_config().data), "/nowhere"]},
     }
     steady = DECAY, f"{RATE}=0.02"
-    config = config_of(make_config, space, engine, *steady, sampler="grid", concurrent=2)
+    config = config_of(make_config, space, engine, *steady, sampler="grid")
     record = play(config)
     by_number = {p.trial: p for p in record.places}
     assert by_number[0].state == "complete"
