@@ -14,6 +14,7 @@ from orchestrator.sweep.session import play_sweep
 from tests.conftest import MakeConfig
 from tests.orchestrator.processes import events
 from tests.orchestrator.sweep.helpers import RATE, SHARE
+from tests.orchestrator.sweep.test_conductor import Stand
 
 pytestmark = pytest.mark.ray
 LOCAL, RAY = "placement.engine=local", "placement.engine=ray"
@@ -141,3 +142,24 @@ def test_a_sweep_out_of_time_stops_after_its_rounds_and_goes_on_with_the_same_tr
     assert {p.state for p in record.places} == {"complete"}
     begun = [e["trial"] for e in events(longer) if e["event"] == "trial_started"]
     assert begun == [0, 0, 1, 2]
+
+
+def test_a_sweep_that_hears_nothing_says_which_trial_waits_for_what(
+    ray_cluster, monkeypatch, tmp_path
+):
+    from orchestrator.sweep import tune_trials
+
+    monkeypatch.setattr(tune_trials, "QUIET_S", 0.0)
+    stand, said = Stand(tmp_path), list[str]()
+    first, second = stand.begin().number, stand.begin().number
+    watchdog = tune_trials._Watchdog(stand.conductor, said.append)
+    waiting = "step train abc is being worked on by process 7 on host; waiting for it"
+    watchdog.hear((str(first), "say", {"text": waiting}))
+    watchdog.look()
+    assert said[0] == f"trial {first}  {waiting}"
+    assert said[1].startswith("no news for 0 s: ")
+    assert f"trial {first} last told: {waiting}; trial {second} last told: nothing" in said[1]
+    assert "CPUs are free" in said[1]
+    stand.conductor.failed(first, "gone")
+    watchdog.look()
+    assert f"trial {first} " not in said[2]
