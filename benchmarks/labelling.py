@@ -11,26 +11,26 @@ from orchestrator.environment import prepare_environment
 
 prepare_environment()
 
-import argparse  # noqa: E402 - the environment must be set before torch and Ray are loaded
-import shutil  # noqa: E402
-import statistics  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
-from pathlib import Path  # noqa: E402
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import torch
 
-from orchestrator.data.dataset import Dataset  # noqa: E402
-from orchestrator.engines.ray_engine import RayEngine  # noqa: E402
-from orchestrator.jobs.decoded import decoded_fragment  # noqa: E402
-from orchestrator.jobs.labelling import predict  # noqa: E402
-from orchestrator.jobs.training import load_teacher  # noqa: E402
-from orchestrator.loading import build_config  # noqa: E402
-from orchestrator.session import make_engine  # noqa: E402
-from orchestrator.steps import Steps  # noqa: E402
-from orchestrator.store.store import Store  # noqa: E402
-from orchestrator.watch import Silent  # noqa: E402
+from orchestrator.data.dataset import Dataset
+from orchestrator.engines.ray_engine import RayEngine
+from orchestrator.jobs.decoded import decoded_fragment
+from orchestrator.jobs.labelling import predict
+from orchestrator.jobs.training import load_teacher
+from orchestrator.loading import build_config
+from orchestrator.session import make_engine
+from orchestrator.steps import Steps
+from orchestrator.store.store import Store
+from orchestrator.watch import Silent
 
 
 def main() -> None:

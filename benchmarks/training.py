@@ -11,23 +11,23 @@ from orchestrator.environment import prepare_environment
 
 prepare_environment()
 
-import argparse  # noqa: E402 - the environment must be set before torch is loaded
-import statistics  # noqa: E402
-import time  # noqa: E402
+import argparse
+import statistics
+import time
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import torch
 
-from orchestrator.data.dataset import Dataset  # noqa: E402
-from orchestrator.jobs.decoded import decoded_fragment  # noqa: E402
-from orchestrator.jobs.job import ImageForm  # noqa: E402
-from trainables.augment import STRONG, View  # noqa: E402
-from trainables.batches import BatchPlan, Source, TrainingSet  # noqa: E402
-from trainables.models import SmallCnn, build  # noqa: E402
-from trainables.objective import LabelledTerm, Objective  # noqa: E402
-from trainables.optimiser import OptimiserSpec  # noqa: E402
-from trainables.student import TrainingSpec, Worker, fit, start  # noqa: E402
-from trainables.teachers import ExponentialAverage  # noqa: E402
+from orchestrator.data.dataset import Dataset
+from orchestrator.jobs.decoded import decoded_fragment
+from orchestrator.jobs.job import ImageForm
+from trainables.augment import STRONG, View
+from trainables.batches import BatchPlan, Source, TrainingSet
+from trainables.models import SmallCnn, build
+from trainables.objective import LabelledTerm, Objective
+from trainables.optimiser import OptimiserSpec
+from trainables.student import TrainingSpec, Worker, fit, start
+from trainables.teachers import ExponentialAverage
 
 BATCH = 128
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from orchestrator.tracking.secrets import redact
 from trainables.spec import Spec
 
 RECORD = "run.json"
+AnyRecord = TypeVar("AnyRecord", bound=Spec)
 
 
 class StepRef(Spec):
@@ -120,8 +121,13 @@ def data_digest(data: Dataset) -> str:
 
 def save_run(folder: Path, record: RunRecord) -> None:
     """Write a run's record whole; credentials in URIs are hidden."""
-    content = json.dumps(redact(record.model_dump(mode="json")), indent=1) + "\n"
-    Files(folder).write(RECORD, content.encode())
+    save_record(folder / RECORD, record)
+
+
+def save_record(path: Path, record: Spec) -> None:
+    """Write a record whole; credentials in URIs are hidden."""
+    content = json.dumps(redact(record.plain()), indent=1) + "\n"
+    Files(path.parent).write(path.name, content.encode())
 
 
 def load_run(folder: Path) -> RunRecord:
@@ -130,12 +136,21 @@ def load_run(folder: Path) -> RunRecord:
     Raises:
         StoreError: There is none or it can't be read.
     """
+    return load_record(folder / RECORD, RunRecord, "run")
+
+
+def load_record(path: Path, model: type[AnyRecord], what: str) -> AnyRecord:
+    """A record of a run or a sweep.
+
+    Raises:
+        StoreError: There is none or it can't be read.
+    """
     try:
-        return RunRecord.model_validate_json((folder / RECORD).read_bytes())
+        return model.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise StoreError(f"{folder} holds no run: {error.strerror}") from error
+        raise StoreError(f"{path.parent} holds no {what}: {error.strerror}") from error
     except ValidationError as error:
-        raise StoreError(f"{folder}/{RECORD} can't be read: {error}") from error
+        raise StoreError(f"{path} can't be read: {error}") from error
 
 
 def find_run(runs: Path, name: str) -> Path:

@@ -8,13 +8,13 @@ from orchestrator.environment import prepare_environment
 
 prepare_environment()
 
-import pytest  # noqa: E402 - the environment must be set before torch and Ray are loaded
-import torch  # noqa: E402
+import pytest
+import torch
 
-from orchestrator.config import RunConfig  # noqa: E402
-from orchestrator.data.dataset import PrepareSpec  # noqa: E402
-from orchestrator.data.prepare import prepare  # noqa: E402
-from orchestrator.loading import build_config  # noqa: E402
+from orchestrator.config import RunConfig
+from orchestrator.data.dataset import PrepareSpec
+from orchestrator.data.prepare import prepare
+from orchestrator.loading import build_config
 
 torch.set_num_threads(1)
 

@@ -3,11 +3,7 @@
 from typing import Any
 
 from orchestrator.console import Console
-from orchestrator.errors import (
-    Interrupted,
-    LostWorkError,
-    SelftrainError,
-)
+from orchestrator.errors import Interrupted, LostWorkError, SelftrainError
 from orchestrator.session import make_engine
 from orchestrator.signals import StopRequest
 from orchestrator.sweep.conductor import Conductor

@@ -6,9 +6,7 @@ from pathlib import Path
 from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
 from orchestrator.store.store import Store
-from orchestrator.sweep.record import (
-    sweep_id,
-)
+from orchestrator.sweep.record import sweep_id
 from orchestrator.sweep.resources import trial_placement
 from orchestrator.sweep.space import Space, resolve_space
 from orchestrator.sweep.spec import SweepSpec

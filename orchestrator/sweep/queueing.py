@@ -4,9 +4,7 @@ import time
 from typing import Any
 
 from orchestrator.console import Console
-from orchestrator.errors import (
-    ConfigError,
-)
+from orchestrator.errors import ConfigError
 from orchestrator.play import Player
 from orchestrator.runs import begin_record, data_digest
 from orchestrator.session import make_engine
@@ -14,10 +12,7 @@ from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweep.display import SweepWatch
 from orchestrator.sweep.opening import Sweep
-from orchestrator.sweep.record import (
-    find_sweep,
-    load_sweep,
-)
+from orchestrator.sweep.record import find_sweep, load_sweep
 from orchestrator.sweep.screening import best, gather_evidence, screen
 from orchestrator.sweep.spec import MAXIMISED, SweepSpec
 from orchestrator.sweep.study import Study, draw, read_trials

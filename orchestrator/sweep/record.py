@@ -1,22 +1,17 @@
 """The record of a sweep: a small file that says where it stands and what it found."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal
-
-from pydantic import ValidationError
 
 from orchestrator.address import digest
 from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import ConfigError, StoreError
-from orchestrator.runs import data_digest, find_folder
-from orchestrator.store.files import Files
+from orchestrator.errors import ConfigError
+from orchestrator.runs import data_digest, find_folder, load_record, save_record
 from orchestrator.sweep.accounting import Account
 from orchestrator.sweep.leaderboard import Place
 from orchestrator.sweep.space import Space
 from orchestrator.sweep.spec import SweepSpec
-from orchestrator.tracking.secrets import redact
 from trainables.spec import Spec
 
 RECORD = "sweep.json"
@@ -71,8 +66,7 @@ def sweep_id(config: RunConfig, space: Space, data: Dataset) -> str:
 
 def save_sweep(folder: Path, record: SweepRecord) -> None:
     """Write a sweep's record whole; credentials in URIs are hidden."""
-    content = json.dumps(redact(record.model_dump(mode="json")), indent=1) + "\n"
-    Files(folder).write(RECORD, content.encode())
+    save_record(folder / RECORD, record)
 
 
 def load_sweep(folder: Path) -> SweepRecord:
@@ -81,12 +75,7 @@ def load_sweep(folder: Path) -> SweepRecord:
     Raises:
         StoreError: There is none or it can't be read.
     """
-    try:
-        return SweepRecord.model_validate_json((folder / RECORD).read_bytes())
-    except OSError as error:
-        raise StoreError(f"{folder} holds no sweep: {error.strerror}") from error
-    except ValidationError as error:
-        raise StoreError(f"{folder}/{RECORD} can't be read: {error}") from error
+    return load_record(folder / RECORD, SweepRecord, "sweep")
 
 
 def find_sweep(runs: Path, name: str) -> Path:

@@ -25,11 +25,7 @@ from orchestrator.sweep.leaderboard import best_of, leaderboard
 from orchestrator.sweep.local_trials import play_here
 from orchestrator.sweep.opening import Sweep, open_sweep
 from orchestrator.sweep.queueing import fill_queue
-from orchestrator.sweep.record import (
-    RECORD,
-    SweepRecord,
-    save_sweep,
-)
+from orchestrator.sweep.record import RECORD, SweepRecord, save_sweep
 from orchestrator.sweep.report import report_html
 from orchestrator.sweep.resources import Need, need_of, room_for
 from orchestrator.sweep.study import Study

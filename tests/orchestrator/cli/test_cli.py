@@ -3,48 +3,17 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from orchestrator.cli.main import main
-from orchestrator.config import RunConfig
 from orchestrator.methods import method_names
 from orchestrator.store.store import Identity, Outcome, StepFolder, Store
 from tests.orchestrator.helpers import play
 
 ROOT = Path(__file__).parents[3]
 IDENTITIES = [Identity("train", 1, {"rate": rate}, {}) for rate in (0.1, 0.2)]
-
-Selftrain = Callable[..., int]
-
-
-@pytest.fixture
-def selftrain(monkeypatch, tmp_path) -> Selftrain:
-    """Runs the command line in this process, in a folder of its own; its exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str | Path) -> int:
-        monkeypatch.setattr(sys, "argv", ["selftrain", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return int(ended.value.code or 0)
-
-    return run
-
-
-@pytest.fixture
-def write(tmp_path) -> Callable[[RunConfig], Path]:
-    """Writes a config as a file."""
-
-    def write_config(config: RunConfig) -> Path:
-        path = tmp_path / "config.yaml"
-        path.write_text(yaml.safe_dump(config.plain()))
-        return path
-
-    return write_config
 
 
 def work(folder: StepFolder) -> Outcome:

@@ -6,7 +6,6 @@ import pytest
 
 from orchestrator.cli.sweep_commands import seconds_of
 from orchestrator.errors import ConfigError
-from tests.orchestrator.cli.test_cli import selftrain, write  # noqa: F401 - fixtures
 from tests.orchestrator.sweep.test_session import config_in
 
 
@@ -24,8 +23,8 @@ def test_what_is_no_duration_is_refused_with_an_example(text):
 
 
 def test_a_sweep_is_planned_played_shown_and_its_steps_are_kept(
-    selftrain,  # noqa: F811
-    write,  # noqa: F811
+    selftrain,
+    write,
     capsys,
     tmp_path,
     digits,
@@ -52,8 +51,8 @@ def test_a_sweep_is_planned_played_shown_and_its_steps_are_kept(
 
 
 def test_faults_of_a_space_exit_with_2_before_anything_starts(
-    selftrain,  # noqa: F811
-    write,  # noqa: F811
+    selftrain,
+    write,
     capsys,
     tmp_path,
     digits,
