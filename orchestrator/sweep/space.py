@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
@@ -17,6 +18,7 @@ from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.loading import TAGS, describe_faults
 from orchestrator.methods import load_method
+from orchestrator.sweep.paths import lay, look
 from orchestrator.sweep.spec import SweepSpec
 from search_spaces import fragment_names, read_fragment
 from trainables.spec import Spec
@@ -129,17 +131,24 @@ class Space:
 
     def exists(self, dimension: Dimension, chosen: Chosen) -> bool:
         """Whether a dimension exists once these values are chosen."""
-        plain = self.base.plain()
+        if not dimension.parameter.when:
+            return True
+        tree = lay(self._plain, chosen)
         return all(
-            _matches(chosen.get(path, _look(_laid(plain, chosen), path)), wanted)
+            _matches(chosen.get(path, look(tree, path)), wanted)
             for path, wanted in dimension.parameter.when.items()
         )
 
+    @cached_property
+    def _plain(self) -> dict[str, Any]:
+        """The base in plain form; `lay` changes no tree in place."""
+        return self.base.plain()
+
     def defaults(self) -> dict[str, Any]:
         """The base config's own values, of the dimensions that can hold them."""
-        plain, chosen = self.base.plain(), dict[str, Any]()
+        plain, chosen = self._plain, dict[str, Any]()
         for dimension in self.dimensions:
-            value = _look(plain, dimension.path)
+            value = look(plain, dimension.path)
             if self.exists(dimension, chosen) and dimension.contains(value):
                 chosen[dimension.path] = value
         return chosen
@@ -150,8 +159,7 @@ class Space:
         Raises:
             ConfigError: The values do not fit together; all faults are listed.
         """
-        tree = _laid(self.base.plain(), chosen)
-        tree["sweep"] = None
+        tree = {**lay(self._plain, chosen), "sweep": None}
         try:
             return RunConfig.model_validate(tree)
         except ValidationError as error:
@@ -297,7 +305,7 @@ def _conditions(space: Space, dimension: Dimension) -> dict[str, Any]:
             needed = _conditions(space, holder)
             if space.exists(holder, needed):  # the named field is a part of what it chooses
                 below, values = path[len(holder.path) + 1 :], _extremes(holder.parameter)
-                fitting = [v for v in values if _matches(_look(v, below), wanted)]
+                fitting = [v for v in values if _matches(look(v, below), wanted)]
                 chosen = {holder.path: (fitting or values)[0], **chosen, **needed}
     return chosen
 
@@ -323,7 +331,7 @@ def _checked(space: Space, dimension: Dimension, faults: list[str]) -> Dimension
     for value in _extremes(parameter):
         chosen = _example(space, {**_conditions(space, dimension), path: value})
         try:
-            found = _look(space.config(chosen).plain(), path)
+            found = look(space.config(chosen).plain(), path)
         except ConfigError as error:
             faults += _faults_of(path, value, str(error).splitlines()[1:], space)
         else:
@@ -361,34 +369,10 @@ def _example(space: Space, fixed: dict[str, Any]) -> dict[str, Any]:
         if path in fixed:
             chosen[path] = fixed[path]
         elif space.exists(dimension, {**chosen, **fixed}):
-            default = _look(_laid(plain, chosen), path)
+            default = look(lay(plain, chosen), path)
             first = parameter.low if isinstance(parameter, Range) else parameter.choices[0]
             chosen[path] = default if dimension.contains(default) else first
     return chosen
-
-
-def _laid(tree: dict[str, Any], chosen: Chosen) -> dict[str, Any]:
-    """The tree with values put at their paths; another kind or schedule replaces the whole."""
-    for path in sorted(chosen, key=lambda p: (p.count("."), p.rpartition(".")[2] not in TAGS)):
-        tree = _put(tree, path.split("."), chosen[path])
-    return tree
-
-
-def _put(tree: Any, path: list[str], value: Any) -> Any:
-    head, *rest = path
-    below = tree if isinstance(tree, dict) else {}
-    if rest:
-        return {**below, head: _put(below.get(head), rest, value)}
-    if head in TAGS and below.get(head) != value:
-        return {head: value}
-    return {**below, head: value}
-
-
-def _look(tree: Any, path: str) -> Any:
-    """The value at a path of a plain tree; None if there is none."""
-    for part in path.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    return tree
 
 
 def _matches(value: Any, wanted: Any) -> bool:
