@@ -8,6 +8,8 @@ MOST_TIMES_PRIOR = 3.0
 MOST_FLIPS = 0.3
 FLIPS_FROM_ROUND = 3
 FALLING_ROUNDS = 2
+MOST_BELOW_ROUND_0 = 0.005
+"""Validation accuracy, as a share, by which a round may stay below the supervised one untold."""
 
 
 def alarms(
@@ -41,4 +43,9 @@ def alarms(
     if len(newest) > FALLING_ROUNDS and all(later < before for before, later in pairwise(newest)):
         shown = ", ".join(f"{value:.4f}" for value in newest)
         found.append(f"validation has fallen for {FALLING_ROUNDS} rounds: {shown}")
+    if validations and validations[0] - validations[-1] > MOST_BELOW_ROUND_0:
+        found.append(
+            f"validation {validations[-1]:.4f} is below the {validations[0]:.4f} of round 0: "
+            "labels alone were better"
+        )
     return tuple(found)

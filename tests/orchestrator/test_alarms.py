@@ -45,8 +45,17 @@ def test_a_pool_that_keeps_changing_its_mind_is_told_from_round_3_on():
 
 
 def test_validation_that_falls_twice_in_a_row_is_told():
-    assert raised(validations=[0.9, 0.8, 0.7]) == (
+    assert raised(validations=[0.6, 0.9, 0.8, 0.7]) == (
         "validation has fallen for 2 rounds: 0.9000, 0.8000, 0.7000",
     )
-    assert raised(validations=[0.9, 0.8, 0.8]) == ()
-    assert raised(validations=[0.9, 0.8]) == ()
+    assert raised(validations=[0.6, 0.9, 0.8, 0.8]) == ()
+    assert raised(validations=[0.7, 0.9, 0.8]) == ()
+
+
+def test_a_round_that_stays_below_labels_alone_is_told():
+    assert raised(validations=[0.8, 0.82, 0.79]) == (
+        "validation 0.7900 is below the 0.8000 of round 0: labels alone were better",
+    )
+    assert raised(validations=[0.8, 0.7955]) == ()
+    assert raised(validations=[0.8]) == ()
+    assert raised(validations=[]) == ()
