@@ -1,5 +1,6 @@
 """The terminal: live progress where it is one, plain lines where it is not, tables at the end."""
 
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from orchestrator.runs import RoundRecord, RunRecord
+from orchestrator.signals import StopRequest
 from orchestrator.tracking.secrets import redact
 from orchestrator.tracking.tracker import Event
 
@@ -78,9 +80,9 @@ class Console:
         """Show an event of the run."""
         name = event["event"]
         if name == "step_started":
-            self._begin(f"round {event['round']}  {event['step']}")
+            self.begin(f"round {event['round']}  {event['step']}")
         elif name == "step_finished":
-            self._end()
+            self.end()
             self.say(f"round {event['round']}  {event['step']:<13} {_outcome(event)}")
         elif name == "round_finished":
             if not event["kept"]:
@@ -91,14 +93,33 @@ class Console:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _begin(self, title: str) -> None:
+    def begin(self, title: str) -> None:
+        """Show a bar for the work that begins."""
         if self._bar is not None:
             self._task = self._bar.add_task(title, total=None, note="")
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Take the bar away."""
         if self._bar is not None and self._task is not None:
             self._bar.remove_task(self._task)
             self._task = None
+
+
+@dataclass(frozen=True)
+class ConsoleWatch:
+    """Carries the progress of work that belongs to no run to the console."""
+
+    console: Console
+    stop: StopRequest
+
+    def progress(self, unit: str, done: int, total: int, **numbers: float) -> None:
+        self.console.progress(unit, done, total, **numbers)
+
+    def say(self, text: str) -> None:
+        self.console.say(text)
+
+    def stopping(self) -> bool:
+        return self.stop.asked()
 
 
 def _outcome(event: Event) -> str:

@@ -8,7 +8,7 @@ from trainables.calibrators import Align, Calibrator, Transport
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import ForeignSource
-from trainables.models import ModelSpec, SmallCnn, TimmModel
+from trainables.models import AnyModel, ModelSpec, SmallCnn, TimmModel
 from trainables.partners import MetaTeacher, Peer
 from trainables.schedules import schedules_over_steps
 from trainables.selectors.fixed import ClassShare
@@ -80,8 +80,8 @@ class RoundPolicy(Spec):
     """Stop after this many rounds in a row without a better validation; None never."""
 
 
-def _has_dropout(student: SmallCnn | TimmModel) -> bool:
-    return bool(student.dropout if isinstance(student, SmallCnn) else student.drop_rate)
+def _has_dropout(student: AnyModel) -> bool:
+    return bool(student.drop_rate if isinstance(student, TimmModel) else student.dropout)
 
 
 def _partner_faults(training: TrainingSpec) -> list[str]:

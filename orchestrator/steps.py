@@ -17,7 +17,9 @@ from orchestrator.jobs.job import (
     AuditJob,
     CombineJob,
     CrossLabelJob,
+    FeatureForm,
     Fold,
+    Form,
     ImageForm,
     Job,
     LabelJob,
@@ -29,7 +31,7 @@ from orchestrator.recipe import LabellingSpec
 from orchestrator.store.store import Identity
 from trainables.augment import STRONG, WEAK
 from trainables.foreign import ForeignSource, files_of
-from trainables.models import SmallCnn, TimmModel
+from trainables.models import AnyModel, Mlp, TimmModel
 from trainables.objective import SelectedTerm
 from trainables.randomness import derive
 from trainables.schedules import at_round
@@ -74,7 +76,7 @@ class Steps:
             ConfigError: The recipe does not fit the data set.
         """
         self._recipe, self._placement, self._data = config.recipe, config.placement, data
-        self._form = image_form(config, data)
+        self._form = form_of(config, data)
         self._store = config.store
         self._manifest = data.manifest
         self._num_rounds = config.recipe.policy.num_rounds
@@ -338,7 +340,7 @@ class Steps:
         }
 
 
-def student_read(student: SmallCnn | TimmModel) -> dict[str, Any]:
+def student_read(student: AnyModel) -> dict[str, Any]:
     """What training reads of a student: a local checkpoint enters by its content, not its path.
 
     Raises:
@@ -387,19 +389,36 @@ def _check_workers(config: RunConfig) -> None:
         )
 
 
-def image_form(config: RunConfig, data: Dataset) -> ImageForm:
-    """Size and channels of the images, from the recipe or else from the data set.
+def form_of(config: RunConfig, data: Dataset) -> Form:
+    """Size and channels of the images, from the recipe or else from the data set; or of features.
 
     Raises:
-        ConfigError: The data set's images differ in size and the recipe names none.
+        ConfigError: The data set's images differ in size and the recipe names none, or it holds
+            features and the recipe asks for what only images have.
     """
     wanted, manifest = config.recipe.images, data.manifest
+    if manifest.embedding is not None:
+        _check_features(config)
+        return FeatureForm(width=manifest.embedding.width)
     if (size := wanted.size or manifest.size) is None:
         raise ConfigError(
             "recipe.images.size is needed: the images of this data set differ in size"
         )
     channels = wanted.channels or (1 if manifest.channels == 1 else 3)
     return ImageForm(size=size, channels=channels)
+
+
+def _check_features(config: RunConfig) -> None:
+    """What a recipe can't ask of a data set that holds features instead of images."""
+    recipe, faults = config.recipe, []
+    if not isinstance(recipe.student, Mlp):
+        faults.append(f"recipe.student.kind is {recipe.student.kind}, must be mlp")
+    if recipe.images.size is not None or recipe.images.channels is not None:
+        faults.append("recipe.images has no effect: leave it out")
+    if recipe.labelling.flips:
+        faults.append("recipe.labelling.flips must be false: features have no mirror image")
+    if faults:
+        raise ConfigError(f"{config.data} holds features, not images: {'; '.join(faults)}")
 
 
 def resolve_training(

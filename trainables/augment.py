@@ -37,11 +37,23 @@ class ViewSpec(Spec):
     """Probability that a rectangle is erased."""
     erase_share: Annotated[float, Field(gt=0, le=0.9)] = 0.25
     """Largest share of the image's area that is erased."""
+    feature_noise: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Where rows are features: standard deviation of the noise on each, in that of the row."""
+    feature_drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Where rows are features: share of them set to 0; the others grow to keep the sum."""
 
 
 WEAK = ViewSpec()
 STRONG = ViewSpec(
-    translate=0.15, rotate=25.0, scale=0.2, shear=15.0, brightness=0.4, contrast=0.4, erase=0.75
+    translate=0.15,
+    rotate=25.0,
+    scale=0.2,
+    shear=15.0,
+    brightness=0.4,
+    contrast=0.4,
+    erase=0.75,
+    feature_noise=0.3,
+    feature_drop=0.3,
 )
 
 
@@ -67,6 +79,36 @@ class View:
                 params = stage.forward_parameters(torch.Size((of, *images.shape[1:])))
                 images = stage(images, params=_cut(params, index, of, device))
         return images.clamp_(0, 1)
+
+
+class FeatureView:
+    """Draws one view of a batch of features: noise, and some of them dropped."""
+
+    def __init__(self, spec: ViewSpec) -> None:
+        self._noise, self._drop = spec.feature_noise, spec.feature_drop
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, *, seed: int, rows: Sequence[int], of: int) -> Tensor:
+        """A view ``[B, D, 1, 1]`` of features, which are rows ``rows`` of a batch of ``of``.
+
+        The same seed and the same row give the same view, however the batch is split.
+        """
+        if not len(images) or not (self._noise or self._drop):
+            return images
+        stream = torch.Generator().manual_seed(seed)
+        index, shape = torch.as_tensor(rows), (of, *images.shape[1:])
+        if self._noise:
+            drawn = torch.randn(shape, generator=stream)[index].to(images)
+            images = images + self._noise * images.std(dim=1, keepdim=True) * drawn
+        if self._drop:
+            kept = (torch.rand(shape, generator=stream)[index] >= self._drop).to(images)
+            images = images * kept / (1 - self._drop)
+        return images
+
+
+def view_of(spec: ViewSpec, *, features: bool) -> View | FeatureView:
+    """What draws views of images, or of features."""
+    return FeatureView(spec) if features else View(spec)
 
 
 def _stages(spec: ViewSpec) -> list[Any]:

@@ -36,7 +36,7 @@ class Source:
     """Rows that a batch draws from, in the canonical order of their ids."""
 
     bank: Tensor
-    """Decoded images uint8 [M, C, H, W]; several sources may share one bank."""
+    """Images uint8 [M, C, H, W] or features float16 [M, D, 1, 1]; sources may share one bank."""
     rows: np.ndarray
     """Rows of the bank that belong to the source, int64 [N]."""
     targets: Tensor | None = None
@@ -48,9 +48,9 @@ class Source:
         return len(self.rows)
 
     def images(self, at: Sequence[int] | np.ndarray, device: torch.device) -> Tensor:
-        """Images float32 [len(at), C, H, W] in [0, 1] on ``device``."""
+        """Images float32 [len(at), C, H, W] in [0, 1], or features, on ``device``."""
         picked = self.bank[torch.from_numpy(self.rows[np.asarray(at)])]
-        return picked.to(device, non_blocking=True).float().div_(255)
+        return as_floats(picked.to(device, non_blocking=True))
 
     def target_mass(self, at: np.ndarray, num_classes: int, smoothing: float = 0.0) -> Tensor:
         """Weighted target distributions float32 [len(at), C]: a row sums to its weight."""
@@ -80,6 +80,12 @@ class TrainingSet:
         """Labelled rows of each class, int64 [C]."""
         assert self.labelled.targets is not None  # noqa: S101 - labelled rows have labels
         return np.bincount(self.labelled.targets.numpy(), minlength=num_classes)
+
+
+def as_floats(stored: Tensor) -> Tensor:
+    """Stored images uint8 as float32 in [0, 1]; stored features as float32."""
+    values = stored.float()
+    return values.div_(255) if stored.dtype == torch.uint8 else values
 
 
 class Cycle:

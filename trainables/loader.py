@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.augment import View
+from trainables.augment import view_of
 from trainables.batches import BatchPlan, Cycle, Source, TrainingSet
 from trainables.objective import Objective, mixed, one_hot
 from trainables.randomness import derive, numpy_stream
@@ -69,7 +69,11 @@ class Loader:
     ) -> None:
         self.data, self.plan, self._goal = data, plan, goal
         self.num_classes, self.seed, self.worker = num_classes, seed, worker
-        self._views = {"weak": View(goal.weak), "strong": View(goal.strong)}
+        features = data.labelled.bank.is_floating_point()
+        self._views = {
+            "weak": view_of(goal.weak, features=features),
+            "strong": view_of(goal.strong, features=features),
+        }
         self._labelled = Cycle(len(data.labelled), plan.labelled, seed, "labelled")
         self._selected = (
             Cycle(len(data.selected), plan.selected, seed, "selected") if data.selected else None

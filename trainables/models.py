@@ -40,10 +40,24 @@ class TimmModel(Spec):
     """Stochastic depth, share in [0, 1)."""
 
 
-ModelSpec = Annotated[SmallCnn | TimmModel, Field(discriminator="kind")]
+class Mlp(Spec):
+    """Fully connected layers behind layer norm: what features of a frozen network need.
+
+    Without a hidden layer it is a linear probe.
+    """
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: Annotated[int, Field(ge=0, le=65_536)] = 0
+    """Units of the hidden layer; 0 has none."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the inputs of the last layer dropped while training, in [0, 1)."""
 
 
-def build(spec: SmallCnn | TimmModel, channels: int, size: int, num_classes: int) -> nn.Module:
+AnyModel = SmallCnn | TimmModel | Mlp
+ModelSpec = Annotated[AnyModel, Field(discriminator="kind")]
+
+
+def build(spec: AnyModel, channels: int, size: int, num_classes: int) -> nn.Module:
     """A network from images ``[B, channels, size, size]`` to logits ``[B, num_classes]``.
 
     Initial values come from torch's global generator: seed it around the call.
@@ -53,6 +67,8 @@ def build(spec: SmallCnn | TimmModel, channels: int, size: int, num_classes: int
     """
     if isinstance(spec, SmallCnn):
         return _SmallCnn(spec, channels, num_classes)
+    if isinstance(spec, Mlp):
+        return _Mlp(spec, channels * size**2, num_classes)
     return _timm_model(spec, channels, size, num_classes)
 
 
@@ -77,11 +93,13 @@ def _timm_model(spec: TimmModel, channels: int, size: int, num_classes: int) -> 
     return model
 
 
-def pretrained_network(name: str, checkpoint: Path | None, num_outputs: int | None) -> nn.Module:
+def pretrained_network(
+    name: str, checkpoint: Path | None, num_outputs: int | None, *, size: int | None = None
+) -> nn.Module:
     """A trained timm network that takes images [B, 1 or 3, H, W] in [0, 1], of any size.
 
-    Images are scaled and normalised as its weights expect. ``num_outputs`` 0 gives pooled features
-    instead of logits, None as many outputs as timm's own weights have.
+    Images are scaled and normalised as its weights expect, or scaled to ``size``. ``num_outputs`` 0
+    gives pooled features instead of logits, None as many outputs as timm's own weights have.
 
     Raises:
         ValueError: timm knows no model of this name.
@@ -100,7 +118,10 @@ def pretrained_network(name: str, checkpoint: Path | None, num_outputs: int | No
             weights = {k: v for k, v in weights.items() if k in network.state_dict()}
         network.load_state_dict(weights, strict=True)
     wanted = timm.data.resolve_model_data_config(network)
-    return _Prepared(network.eval(), wanted["input_size"], wanted["mean"], wanted["std"])
+    channels, *shape = wanted["input_size"]
+    if size is not None:
+        shape = [size, size]
+    return _Prepared(network.eval(), (channels, *shape), wanted["mean"], wanted["std"])
 
 
 class _Prepared(nn.Module):
@@ -175,6 +196,20 @@ class _SmallCnn(nn.Module):
         blocks[-1] = nn.AdaptiveAvgPool2d(1)
         self.features = nn.Sequential(*blocks, nn.Flatten(), nn.Dropout(spec.dropout))
         self.classifier = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.features(images))
+        return logits
+
+
+class _Mlp(nn.Module):
+    def __init__(self, spec: Mlp, width: int, num_classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Flatten(), nn.LayerNorm(width)]
+        if spec.hidden:
+            layers += [nn.Linear(width, spec.hidden), nn.ReLU(inplace=True)]
+        self.features = nn.Sequential(*layers, nn.Dropout(spec.dropout))
+        self.classifier = nn.Linear(spec.hidden or width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.features(images))

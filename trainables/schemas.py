@@ -23,16 +23,24 @@ def _need(name: str, kind: pa.DataType) -> pa.Field:
     return pa.field(name, kind, nullable=False)
 
 
-POOL = _table("pool", _need("example_id", pa.string()), _need("image", pa.binary()))
-"""Unlabelled examples: encoded images."""
+IMAGE = _need("image", pa.binary())
+"""An encoded image."""
 
-LABELLED = _table(
-    "labelled",
-    _need("example_id", pa.string()),
-    _need("image", pa.binary()),
-    _need("label", pa.int32()),
-)
-"""Examples with ground truth; also the validation and test splits."""
+
+def features(width: int) -> pa.Field:
+    """What a frozen network makes of an image, float16 [width], in the place of the image."""
+    return _need("features", pa.list_(_need("item", pa.float16()), width))
+
+
+def pool(content: pa.Field = IMAGE) -> pa.Schema:
+    """Unlabelled examples: images or features."""
+    return _table("pool", _need("example_id", pa.string()), content)
+
+
+def labelled(content: pa.Field = IMAGE) -> pa.Schema:
+    """Examples with ground truth; also the validation and test splits."""
+    return _table("labelled", _need("example_id", pa.string()), content, _need("label", pa.int32()))
+
 
 HIDDEN = _table("hidden", _need("example_id", pa.string()), _need("label", pa.int32()))
 """True labels of pool rows, kept apart: read by reports, never by a decision."""

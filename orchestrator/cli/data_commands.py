@@ -1,17 +1,22 @@
-"""`selftrain prepare`."""
+"""`selftrain prepare` and `selftrain embed`."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from orchestrator.cli.options import AsJson
-from orchestrator.console import Console
-from orchestrator.data.dataset import Manifest, PrepareSpec
+from orchestrator.config import Placement
+from orchestrator.console import Console, ConsoleWatch
+from orchestrator.data.dataset import Dataset, Manifest, PrepareSpec
+from orchestrator.data.embed import SPLITS, EmbedSpec
+from orchestrator.data.embed import embed as write_features
 from orchestrator.data.prepare import already_prepared
 from orchestrator.data.prepare import prepare as write_dataset
 from orchestrator.data.sources import KINDS
+from orchestrator.session import make_engine
+from orchestrator.signals import StopRequest
 
 
 def prepare(
@@ -58,6 +63,46 @@ def prepare(
         for line in manifest.duplicates[:5]:
             console.say(f"  {line}")
         console.say("  --drop-duplicates refuses them; all are listed in dataset.json (first 100)")
+
+
+def embed(
+    data: Annotated[str, typer.Argument(help="Prepared data set of images.")],
+    out: Annotated[str, typer.Option(help="Folder or URI to write.")],
+    model: Annotated[str, typer.Option(help="Frozen network, as timm names it.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="Its weights, from a local file.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=4, help="Scale images to this side in pixels.")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="This process, or the CPUs of a cluster.")
+    ] = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Replace images by features of a frozen network: once, so that rounds take seconds."""
+    stop = StopRequest()
+    stop.install()
+    played = make_engine(Placement(engine=engine))
+    spec = EmbedSpec(model=model, checkpoint=checkpoint, size=size)
+    console = Console(to_stderr=as_json)
+    try:
+        with console:
+            console.begin(f"features of {data}")
+            manifest = write_features(
+                Dataset(data),
+                out,
+                spec,
+                played,
+                ConsoleWatch(console, stop),
+                files_at_once=1 if engine == "local" else 1024,
+            )
+    finally:
+        played.close()
+    assert manifest.embedding is not None  # noqa: S101 - that is what it wrote
+    rows = sum(n for name, n in _counts(manifest).items() if name in SPLITS)
+    if as_json:
+        typer.echo(json.dumps({"out": out, "rows": rows, "width": manifest.embedding.width}))
+        return
+    console.say(f"{out}: {rows:,} rows of {manifest.embedding.width:,} features")
 
 
 def _counts(manifest: Manifest) -> dict[str, int]:

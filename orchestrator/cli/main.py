@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("prepare")(data_commands.prepare)
+app.command("embed")(data_commands.embed)
 app.command("run")(run_commands.run)
 app.command("sweep")(sweep_commands.sweep)
 app.command("plan")(run_commands.plan)

@@ -54,6 +54,21 @@ class Split(Spec):
         return digest([entry.plain() for entry in self.files])
 
 
+class Embedding(Spec):
+    """The frozen network whose features stand in the place of images."""
+
+    model: str
+    """Its name as timm knows it."""
+    checkpoint: str | None = None
+    """SHA-256 digest of its weights' file; None: timm's published weights."""
+    size: int | None = None
+    """Side in pixels to which images were scaled; None: what the weights were trained on."""
+    width: Annotated[int, Field(ge=1)]
+    """Features of a row."""
+    images: str
+    """Digest of the data set of images that it read."""
+
+
 class Manifest(Spec):
     """What `selftrain prepare` wrote; the last file that it writes."""
 
@@ -64,9 +79,12 @@ class Manifest(Spec):
     classes: tuple[str, ...]
     """Class names; a label is an index into them."""
     channels: Annotated[int, Field(ge=1, le=4)]
-    """Channels of the images: 1 grey, 3 colour."""
+    """Channels of the images: 1 grey, 3 colour; 1 for features."""
     size: int | None
-    """Side in pixels that all images share, or None if they differ or are not square."""
+    """Side in pixels that all images share, or None if they differ or are not square; 1 for
+    features."""
+    embedding: Embedding | None = None
+    """What made the rows' features; None: rows hold images."""
     prepared: PrepareSpec
     """How the source was split."""
     labelled: Split

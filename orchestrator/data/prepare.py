@@ -69,13 +69,13 @@ def prepare(
     out = out.absolute()
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
-        tables = _write_tables(aside, splits, checked, spec)
+        tables = _write_tables(aside, splits, checked, spec, _content_field(source))
         manifest = Manifest(
             name=source.name,
             source=source_text,
             classes=classes,
-            channels=max(shape[0] for shape in checked.shapes),
-            size=_common_size(checked.shapes),
+            **_shape(source, checked),
+            embedding=source.embedding,
             prepared=spec,
             duplicates=tuple(duplicates[:SHOWN]),
             num_duplicates=len(duplicates),
@@ -110,7 +110,7 @@ def _check(source: Source, told: Callable[[int], None]) -> tuple[_Checked, tuple
             )
         origins[example.example_id] = example.origin
         try:
-            pixels = decode(example.content)
+            pixels = _read(source, example.content)
         except ImageError as error:
             checked.refused.append((example.example_id, example.origin, str(error)))
             continue
@@ -134,6 +134,20 @@ def _check(source: Source, told: Callable[[int], None]) -> tuple[_Checked, tuple
         label = None if example.label is None else index[example.label]
         checked.rows.append(_Row(example, label, digest))
     return checked, classes
+
+
+def _read(source: Source, content: bytes) -> np.ndarray:
+    """An example's pixels uint8 [C, H, W], or its features float16 [D, 1, 1].
+
+    Raises:
+        ImageError: The bytes are no image, or hold features that are not finite.
+    """
+    if source.embedding is None:
+        return decode(content)
+    features = np.frombuffer(content, np.float16).reshape(source.embedding.width, 1, 1)
+    if not np.isfinite(features).all():
+        raise ImageError("features that are not finite")
+    return features
 
 
 def _split(rows: list[_Row], classes: tuple[str, ...], spec: PrepareSpec) -> dict[str, list[_Row]]:
@@ -245,17 +259,23 @@ def _complain_of_splits(splits: dict[str, list[_Row]]) -> None:
 
 
 def _write_tables(
-    root: Path, splits: dict[str, list[_Row]], checked: _Checked, spec: PrepareSpec
+    root: Path,
+    splits: dict[str, list[_Row]],
+    checked: _Checked,
+    spec: PrepareSpec,
+    content: pa.Field,
 ) -> dict[str, Split]:
     """All tables of the data set, by the name that the manifest gives them."""
     tables: dict[str, Split] = {}
     for name in ("labelled", "validation", "test"):
-        tables[name] = Split(files=(_labelled_file(root, f"{name}.parquet", splits[name]),))
+        tables[name] = Split(
+            files=(_labelled_file(root, f"{name}.parquet", splits[name], content),)
+        )
     pool, hidden = splits["pool"], []
     pool_files = []
     for number, start in enumerate(range(0, len(pool), spec.fragment_rows)):
         rows = pool[start : start + spec.fragment_rows]
-        pool_files.append(_pool_file(root, f"pool/part-{number:05d}.parquet", rows))
+        pool_files.append(_pool_file(root, f"pool/part-{number:05d}.parquet", rows, content))
         known = [(r.example.example_id, r.label) for r in rows if r.label is not None]
         hidden.append(_file(root, f"hidden/part-{number:05d}.parquet", _hidden_table(known)))
     if any(entry.rows for entry in hidden):
@@ -268,6 +288,19 @@ def _write_tables(
     return tables
 
 
+def _content_field(source: Source) -> pa.Field:
+    """What the tables hold of each row."""
+    return schemas.features(source.embedding.width) if source.embedding else schemas.IMAGE
+
+
+def _shape(source: Source, checked: _Checked) -> dict[str, int | None]:
+    """Channels and size of images; features have neither, and say 1."""
+    if source.embedding is not None:
+        return {"channels": 1, "size": 1}
+    channels = max(shape[0] for shape in checked.shapes)
+    return {"channels": channels, "size": _common_size(checked.shapes)}
+
+
 def _common_size(shapes: Iterable[tuple[int, ...]]) -> int | None:
     sizes = {shape[1:] for shape in shapes}
     if len(sizes) != 1:
@@ -276,14 +309,15 @@ def _common_size(shapes: Iterable[tuple[int, ...]]) -> int | None:
     return high if high == wide else None
 
 
-def _labelled_file(root: Path, name: str, rows: list[_Row]) -> FileEntry:
+def _labelled_file(root: Path, name: str, rows: list[_Row], content: pa.Field) -> FileEntry:
     labels = [row.label for row in rows]
-    columns = [*_id_and_image(rows), pa.array(labels, pa.int32())]
-    return _file(root, name, pa.table(columns, schema=schemas.LABELLED))
+    columns = [*_id_and_content(rows, content), pa.array(labels, pa.int32())]
+    return _file(root, name, pa.table(columns, schema=schemas.labelled(content)))
 
 
-def _pool_file(root: Path, name: str, rows: list[_Row]) -> FileEntry:
-    return _file(root, name, pa.table(_id_and_image(rows), schema=schemas.POOL))
+def _pool_file(root: Path, name: str, rows: list[_Row], content: pa.Field) -> FileEntry:
+    columns = _id_and_content(rows, content)
+    return _file(root, name, pa.table(columns, schema=schemas.pool(content)))
 
 
 def _hidden_table(known: list[tuple[str, int]]) -> pa.Table:
@@ -293,11 +327,13 @@ def _hidden_table(known: list[tuple[str, int]]) -> pa.Table:
     )
 
 
-def _id_and_image(rows: list[_Row]) -> list[pa.Array]:
-    return [
-        pa.array([row.example.example_id for row in rows], pa.string()),
-        pa.array([row.example.content for row in rows], pa.binary()),
-    ]
+def _id_and_content(rows: list[_Row], content: pa.Field) -> list[pa.Array]:
+    ids = pa.array([row.example.example_id for row in rows], pa.string())
+    values = [row.example.content for row in rows]
+    if content.name == "image":
+        return [ids, pa.array(values, pa.binary())]
+    flat = pa.array(np.frombuffer(b"".join(values), np.float16))
+    return [ids, pa.FixedSizeListArray.from_arrays(flat, type=content.type)]
 
 
 def _file(root: Path, name: str, table: pa.Table) -> FileEntry:

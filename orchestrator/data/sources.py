@@ -18,11 +18,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.data.dataset import Dataset, Embedding
 from orchestrator.errors import ConfigError, DataError
 from trainables.images import encode
 
 Part = Literal["train", "validation", "test", "unlabelled"]
-KINDS = ("digits", "torchvision:NAME", "folder:PATH", "parquet:PATH", "idx:PATH")
+KINDS = (
+    "digits",
+    "torchvision:NAME",
+    "folder:PATH",
+    "parquet:PATH",
+    "idx:PATH",
+    "prepared:PATH",
+)
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 
@@ -35,7 +43,7 @@ class RawExample:
     origin: str
     """Where it was found, for messages."""
     content: bytes
-    """The encoded image."""
+    """The encoded image, or features as float16."""
     label: str | None
     """Class name, or None where the source holds no label."""
     part: Part
@@ -50,6 +58,8 @@ class Source:
     examples: Iterable[RawExample]
     classes: tuple[str, ...] | None = None
     """Class names in their order; None takes the sorted labels of the training part."""
+    embedding: Embedding | None = None
+    """What made the features, if the examples are no images."""
 
 
 def open_source(text: str) -> Source:
@@ -70,6 +80,8 @@ def open_source(text: str) -> Source:
         return _parquet(Path(rest))
     if kind == "idx" and rest:
         return _idx(Path(rest))
+    if kind == "prepared" and rest:
+        return _prepared(rest)
     near = get_close_matches(kind, [k.partition(":")[0] for k in KINDS], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ConfigError(f"no source {text!r}; {hint}known: {', '.join(KINDS)}")
@@ -235,6 +247,57 @@ def _parquet_row(
         seen[digest] += 1
         name = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
     return RawExample(str(name), origin, content, None if label is None else str(label), part)
+
+
+def _prepared(root: str) -> Source:
+    """A data set that was prepared before, of images or features, to be split anew.
+
+    Its test rows stay test rows; validation rows are drawn again if they were drawn then.
+    """
+    data = Dataset(root)
+    manifest = data.manifest
+    drawn = manifest.prepared.validation > 0
+    column = "image" if manifest.embedding is None else "features"
+
+    def examples() -> Iterator[RawExample]:
+        parts: tuple[tuple[str, Part], ...] = (
+            ("labelled", "train"),
+            ("validation", "train" if drawn else "validation"),
+            ("test", "test"),
+        )
+        for name, part in parts:
+            for entry in getattr(manifest, name).files:
+                table = data.read(entry)
+                yield from _rows(table, column, entry.name, table["label"].to_pylist(), part)
+        known: dict[str, int] = {}
+        for entry in manifest.hidden.files:
+            table = data.read(entry)
+            ids, labels = table["example_id"].to_pylist(), table["label"].to_pylist()
+            known |= dict(zip(ids, labels, strict=True))
+        for entry in manifest.pool.files:
+            table = data.read(entry)
+            labels = [known.get(name) for name in table["example_id"].to_pylist()]
+            yield from _rows(table, column, entry.name, labels, "train")
+
+    def _rows(
+        table: pa.Table, column: str, origin: str, labels: list[int | None], part: Part
+    ) -> Iterator[RawExample]:
+        contents = _contents(table[column])
+        names = table["example_id"].to_pylist()
+        for name, content, label in zip(names, contents, labels, strict=True):
+            known = None if label is None else manifest.classes[label]
+            where: Part = "unlabelled" if known is None else part
+            yield RawExample(name, f"{origin} {name}", content, known, where)
+
+    return Source(manifest.name, examples(), manifest.classes, manifest.embedding)
+
+
+def _contents(column: pa.ChunkedArray) -> list[bytes]:
+    """Encoded images as they are, features as the bytes of float16 numbers."""
+    if not pa.types.is_fixed_size_list(column.type):
+        return list(column.to_pylist())
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return [row.tobytes() for row in flat.reshape(len(column), -1)]
 
 
 def _idx(root: Path) -> Source:

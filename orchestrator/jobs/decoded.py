@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.jobs.job import ImageForm
+from orchestrator.jobs.job import Form, ImageForm
 from orchestrator.store.record import FileEntry
 from trainables.images import ImageError, decode
 
@@ -24,7 +24,7 @@ class Decoded:
     example_ids: list[str]
     """Ids of the decoded rows [N]."""
     pixels: np.ndarray
-    """Their images, uint8 [N, C, H, W]."""
+    """Their images uint8 [N, C, H, W], or features float16 [N, D, 1, 1]."""
     refused: dict[str, str]
     """Reasons by id of the rows that are no usable image."""
 
@@ -54,19 +54,18 @@ class _Cache:
 _CACHE = _Cache(CACHE_BYTES)
 
 
-def decoded_fragment(data: Dataset, entry: FileEntry, form: ImageForm) -> Decoded:
+def decoded_fragment(data: Dataset, entry: FileEntry, form: Form) -> Decoded:
     """One fragment of the pool, decoded to the given form."""
     key = (entry.sha256, form.model_dump_json())
     if (found := _CACHE.get(key)) is not None:
         return found
-    table = data.read(entry, ["example_id", "image"])
-    decoded = decode_rows(table["example_id"].to_pylist(), table["image"].to_pylist(), form)
+    decoded = decode_rows(data.read(entry, ["example_id", form.column]), form)
     _CACHE.put(key, decoded)
     return decoded
 
 
 def decoded_part(
-    data: Dataset, entry: FileEntry, form: ImageForm, take: Callable[[list[str]], np.ndarray]
+    data: Dataset, entry: FileEntry, form: Form, take: Callable[[list[str]], np.ndarray]
 ) -> Decoded:
     """The rows of a fragment whose ids ``take`` marks (bool [N]), decoded to the given form.
 
@@ -74,19 +73,32 @@ def decoded_part(
     """
     key = (entry.sha256, form.model_dump_json())
     if (whole := _CACHE.get(key)) is None:
-        table = data.read(entry, ["example_id", "image"])
+        table = data.read(entry, ["example_id", form.column])
         mask = take(table["example_id"].to_pylist())
         if mask.mean() <= WHOLE_SHARE:
-            part = table.filter(pa.array(mask))
-            return decode_rows(part["example_id"].to_pylist(), part["image"].to_pylist(), form)
+            return decode_rows(table.filter(pa.array(mask)), form)
         whole = decoded_fragment(data, entry, form)
     mask = take(whole.example_ids)
     ids = [name for name, yes in zip(whole.example_ids, mask.tolist(), strict=True) if yes]
     return Decoded(ids, whole.pixels[mask], whole.refused)
 
 
-def decode_rows(ids: list[str], contents: list[bytes], form: ImageForm) -> Decoded:
-    """Encoded images in the given form; those that are none are refused with the reason."""
+def decode_rows(table: pa.Table, form: Form) -> Decoded:
+    """The table's images or features in the given form; unusable ones are refused with the reason.
+
+    The table holds ``example_id`` and the form's column.
+    """
+    ids, column = table["example_id"].to_pylist(), table[form.column]
+    if isinstance(form, ImageForm):
+        return _images(ids, column.to_pylist(), form)
+    rows = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    rows = rows.reshape(len(ids), form.width, 1, 1)
+    usable = np.isfinite(rows).all(axis=(1, 2, 3))
+    refused = {ids[at]: "features that are not finite" for at in np.flatnonzero(~usable).tolist()}
+    return Decoded([name for name in ids if name not in refused], rows[usable], refused)
+
+
+def _images(ids: list[str], contents: list[bytes], form: ImageForm) -> Decoded:
     good: list[str] = []
     refused: dict[str, str] = {}
     pixels = np.empty((len(ids), form.channels, form.size, form.size), np.uint8)

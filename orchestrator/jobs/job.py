@@ -1,6 +1,6 @@
 """Jobs: a step's work described in plain values, so that any process can do it."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -23,6 +23,23 @@ class ImageForm(Spec):
     """Side in pixels."""
     channels: Annotated[int, Field(ge=1, le=3)]
     """Channels."""
+    column: ClassVar[str] = "image"
+
+
+class FeatureForm(Spec):
+    """Features of a frozen network in the place of images: to all else images [width, 1, 1]."""
+
+    width: Annotated[int, Field(ge=1)]
+    """Numbers in a row."""
+    column: ClassVar[str] = "features"
+    size: ClassVar[int] = 1
+
+    @property
+    def channels(self) -> int:
+        return self.width
+
+
+Form = ImageForm | FeatureForm
 
 
 class Fold(Spec):
@@ -45,7 +62,7 @@ class Job(Spec):
     """Address of the step that the job works on."""
     num_classes: Annotated[int, Field(ge=2)]
     """Classes."""
-    form: ImageForm
+    form: Form
     """Form of the images."""
 
 

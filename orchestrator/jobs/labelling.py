@@ -20,6 +20,7 @@ from orchestrator.recipe import LabellingSpec
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome, StepFolder, Store, dumps
 from trainables import schemas
+from trainables.batches import as_floats
 from trainables.beliefs import Beliefs
 from trainables.combining import Mean, combined
 from trainables.foreign import CallableSource, ForeignSource, load_source
@@ -183,7 +184,7 @@ def predict(
 def _log_probs(
     model: nn.Module, pixels: np.ndarray, labelling: LabellingSpec, device: torch.device
 ) -> np.ndarray:
-    images = torch.from_numpy(pixels).to(device).float().div_(255)
+    images = as_floats(torch.from_numpy(pixels).to(device))
     images = images.contiguous(memory_format=torch.channels_last)
     found = torch.log_softmax(model(images).float() / labelling.temperature, dim=1)
     if labelling.flips:
@@ -286,14 +287,14 @@ def _fold_beliefs(
 ) -> Iterator[Beliefs]:
     for number, train in enumerate(job.folds):
         rows = table.filter(pa.array(fold == number))
-        decoded = decode_rows(rows["example_id"].to_pylist(), rows["image"].to_pylist(), job.form)
+        decoded = decode_rows(rows, job.form)
         model = load_teacher(store, job, train)
         yield predict(model, decoded, job.labelling, 512, torch.device("cpu"), job.num_classes)
 
 
 def _foreign_beliefs(job: CrossLabelJob, table: pa.Table) -> Beliefs:
     """What the foreign sources believe together about all labelled rows, which they never saw."""
-    decoded = decode_rows(table["example_id"].to_pylist(), table["image"].to_pylist(), job.form)
+    decoded = decode_rows(table, job.form)
     told = [
         predict(
             foreign_network(source, job),

@@ -7,12 +7,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 import torch.distributed as dist
+from pydantic import TypeAdapter
 from torch import nn
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, DataError, Interrupted, LostWorkError
 from orchestrator.jobs.decoded import decode_rows, decoded_part
-from orchestrator.jobs.job import ImageForm, Job, TrainJob
+from orchestrator.jobs.job import Form, Job, TrainJob
 from orchestrator.store.record import Record
 from orchestrator.store.store import Outcome, StepFolder, Store, dumps
 from orchestrator.watch import Watch
@@ -23,7 +24,14 @@ from trainables.checkpoint import (
     weights_from_bytes,
     weights_to_bytes,
 )
-from trainables.models import SmallCnn, TimmModel, build, has_batch_norm, num_parameters
+from trainables.models import (
+    AnyModel,
+    ModelSpec,
+    TimmModel,
+    build,
+    has_batch_norm,
+    num_parameters,
+)
 from trainables.randomness import derive, id_hash
 from trainables.student import Progress, TrainState, fit, start
 from trainables.worker import Worker
@@ -36,9 +44,7 @@ STOP_EVERY_STEPS = 8
 """Workers agree on stopping this often; one at a time would leave the others waiting."""
 
 
-def build_model(
-    student: SmallCnn | TimmModel, form: ImageForm, num_classes: int, seed: int
-) -> nn.Module:
+def build_model(student: AnyModel, form: Form, num_classes: int, seed: int) -> nn.Module:
     """A network with the initial weights that the seed decides."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "weights"))
@@ -49,8 +55,7 @@ def load_teacher(store: Store, job: Job, train: str) -> nn.Module:
     """The teacher that a finished training step left, in evaluation mode, on the CPU."""
     record = store.record("train", train)
     spec = record.identity["reads"]["student"]
-    kind = SmallCnn if spec["kind"] == "small_cnn" else TimmModel
-    student = kind.model_validate(spec)
+    student: AnyModel = TypeAdapter(ModelSpec).validate_python(spec)
     if isinstance(student, TimmModel):
         student = student.model_copy(update={"pretrained": False, "checkpoint": None})
     model = build_model(student, job.form, job.num_classes, 0)
@@ -196,7 +201,7 @@ def load_training_set(job: TrainJob, store: Store, data: Dataset) -> TrainingSet
         fold = fold_of(labelled["example_id"].to_pylist(), job.fold.of)
         labelled = labelled.filter(pa.array(fold != job.fold.number))
     bank = _Bank()
-    own = decode_rows(labelled["example_id"].to_pylist(), labelled["image"].to_pylist(), job.form)
+    own = decode_rows(labelled, job.form)
     if own.refused:
         name, reason = next(iter(own.refused.items()))
         raise DataError(f"labelled row {name!r}: {reason}; prepare the data again")
@@ -287,14 +292,14 @@ def _add_pool(
 
 
 class _Bank:
-    """Decoded images of one form, found by id."""
+    """Decoded images or features of one form, found by id."""
 
     def __init__(self) -> None:
         self._place: dict[str, int] = {}
         self._blocks: list[np.ndarray] = []
 
     def add(self, ids: list[str], pixels: np.ndarray) -> None:
-        """Hold rows: their ids and images uint8 [N, C, H, W]."""
+        """Hold rows: their ids and images uint8 [N, C, H, W] or features float16 [N, D, 1, 1]."""
         first = len(self._place)
         self._place.update({name: first + i for i, name in enumerate(ids)})
         self._blocks.append(pixels)
@@ -304,5 +309,5 @@ class _Bank:
         return np.array([self._place[name] for name in ids], dtype=np.int64)
 
     def images(self) -> torch.Tensor:
-        """All images, uint8 [M, C, H, W]."""
+        """All images uint8 [M, C, H, W], or features float16 [M, D, 1, 1]."""
         return torch.from_numpy(np.concatenate(self._blocks))

@@ -13,7 +13,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import Interrupted
 from orchestrator.jobs.decoded import decoded_fragment
 from orchestrator.session import play_run
-from orchestrator.steps import Steps, image_form
+from orchestrator.steps import Steps, form_of
 from orchestrator.store.store import Store
 from tests.orchestrator.helpers import addresses, computed, play, table_of
 from tests.orchestrator.test_plan import named, plan, same_steps
@@ -155,8 +155,7 @@ def test_a_callable_labels_the_decoded_images(make):
     found = believed(config, play(config), 0, "label-foreign-0-before")
     data = Dataset(config.data)
     parts = [
-        decoded_fragment(data, entry, image_form(config, data))
-        for entry in data.manifest.pool.files
+        decoded_fragment(data, entry, form_of(config, data)) for entry in data.manifest.pool.files
     ]
     images = torch.from_numpy(np.concatenate([part.pixels for part in parts])).float() / 255
     order = np.argsort([name for part in parts for name in part.example_ids])

@@ -85,7 +85,7 @@ def truth(data: Dataset) -> dict[str, tuple[np.ndarray, int]]:
         known |= dict(zip(table["example_id"].to_pylist(), table["label"].to_pylist(), strict=True))
     found = {}
     for table in (data.table(split.pool), data.table(split.labelled)):
-        rows = decode_rows(table["example_id"].to_pylist(), table["image"].to_pylist(), form)
+        rows = decode_rows(table, form)
         for name, pixels in zip(rows.example_ids, rows.pixels, strict=True):
             found[name] = pixels.ravel(), known[name]
     return found

@@ -12,7 +12,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.jobs.job import Fold
 from orchestrator.loading import build_config
 from orchestrator.methods import method_names
-from orchestrator.steps import Steps, image_form
+from orchestrator.steps import Steps, form_of
 from orchestrator.store.store import Identity
 from trainables.schedules import at_round
 
@@ -294,8 +294,8 @@ def test_the_identity_of_every_methods_steps_survives_its_record(method, digits)
 
 def test_images_keep_the_form_of_the_data_unless_the_recipe_gives_one(make):
     data = Dataset(make().data)
-    assert image_form(make(), data).plain() == {"size": 8, "channels": 1}
-    form = image_form(make("recipe.images={size: 12, channels: 3}"), data)
+    assert form_of(make(), data).plain() == {"size": 8, "channels": 1}
+    form = form_of(make("recipe.images={size: 12, channels: 3}"), data)
     assert form.plain() == {"size": 12, "channels": 3}
 
 
@@ -304,7 +304,7 @@ def test_images_of_several_sizes_need_a_size_from_the_recipe(make):
     data.manifest = data.manifest.model_copy(update={"size": None})
     with pytest.raises(ConfigError, match="recipe.images.size is needed"):
         Steps(make(), data)
-    assert image_form(make("recipe.images.size=12"), data).size == 12
+    assert form_of(make("recipe.images.size=12"), data).size == 12
 
 
 def timm_checkpoint(make, path) -> str:

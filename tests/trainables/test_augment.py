@@ -2,7 +2,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from trainables.augment import STRONG, WEAK, View, ViewSpec
+from trainables.augment import STRONG, WEAK, FeatureView, View, ViewSpec, view_of
 
 STILL = ViewSpec(flip=0, translate=0)
 ONE_AT_A_TIME = {
@@ -30,8 +30,9 @@ def seen(spec: ViewSpec, rows: list[int], seed: int, of: int = 7) -> torch.Tenso
     return View(spec)(images(of)[rows], seed=seed, rows=rows, of=of)
 
 
-def test_every_setting_that_acts_is_covered():
-    assert set(ONE_AT_A_TIME) == set(ViewSpec.model_fields) - {"erase_share"}
+def test_every_setting_that_acts_on_images_is_covered():
+    of_features = {"feature_noise", "feature_drop"}
+    assert set(ONE_AT_A_TIME) == set(ViewSpec.model_fields) - {"erase_share"} - of_features
 
 
 @every_spec
@@ -139,3 +140,50 @@ def test_no_images_have_no_views():
 def test_settings_outside_their_bounds_are_refused(fault):
     with pytest.raises(ValidationError):
         ViewSpec.model_validate(fault)
+
+
+# features
+
+FEATURE_SPECS = {
+    "noise": ViewSpec(feature_noise=0.5),
+    "drop": ViewSpec(feature_drop=0.4),
+    "both": STRONG,
+}
+every_feature_spec = pytest.mark.parametrize(
+    "spec", FEATURE_SPECS.values(), ids=FEATURE_SPECS.keys()
+)
+
+
+def features(num: int = 7, width: int = 400) -> torch.Tensor:
+    return torch.rand(num, width, 1, 1, generator=torch.Generator().manual_seed(0))
+
+
+@every_feature_spec
+@pytest.mark.parametrize("rows", [[0, 2, 4, 6], [6, 5, 1], [3], []])
+def test_features_have_the_same_view_however_the_batch_is_split(spec, rows):
+    view = view_of(spec, features=True)
+    whole = view(features(), seed=3, rows=range(7), of=7)
+    assert torch.equal(view(features()[rows], seed=3, rows=rows, of=7), whole[rows])
+    assert not torch.equal(whole, features())
+    assert not torch.equal(whole, view(features(), seed=4, rows=range(7), of=7))
+
+
+def test_noise_on_features_is_as_large_as_it_says_and_leaves_the_given_rows_alone():
+    given = features()
+    found = FeatureView(ViewSpec(feature_noise=0.5))(given, seed=0, rows=range(7), of=7)
+    size = (found - given).std(dim=1) / given.std(dim=1)
+    assert size.flatten().tolist() == pytest.approx([0.5] * 7, rel=0.1)
+    assert torch.equal(given, features())
+
+
+def test_dropped_features_are_0_and_the_others_grow():
+    found = FeatureView(ViewSpec(feature_drop=0.25))(features(), seed=0, rows=range(7), of=7)
+    gone = found == 0
+    assert float(gone.float().mean()) == pytest.approx(0.25, abs=0.03)
+    assert torch.allclose(found[~gone], features()[~gone] / 0.75)
+
+
+def test_the_weak_view_of_features_is_themselves():
+    assert torch.equal(
+        view_of(WEAK, features=True)(features(), seed=0, rows=range(7), of=7), features()
+    )

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from trainables.models import SmallCnn, TimmModel, build, num_parameters
+from trainables.models import Mlp, SmallCnn, TimmModel, build, num_parameters
 
 
 def seeded(spec, channels=1, size=28, num_classes=10, seed=0):
@@ -15,6 +15,8 @@ CASES = [
     (SmallCnn(), 1, 28, 10),
     (SmallCnn(width=8, norm="group", dropout=0.5), 3, 32, 4),
     (SmallCnn(width=8), 1, 8, 2),
+    (Mlp(), 12, 1, 3),
+    (Mlp(hidden=16, dropout=0.5), 2, 4, 3),
     (TimmModel(name="resnet18"), 1, 28, 10),
     (TimmModel(name="resnet18", drop_rate=0.1, drop_path_rate=0.1), 3, 32, 5),
     (TimmModel(name="vit_tiny_patch16_224"), 3, 32, 7),

@@ -1,22 +1,25 @@
 import math
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from trainables.schemas import (
     HIDDEN,
-    LABELLED,
-    POOL,
     REFUSED,
     SchemaError,
     conform,
+    features,
+    labelled,
+    pool,
     predictions,
     selection,
 )
 
 ALL = {
-    "pool": POOL,
-    "labelled": LABELLED,
+    "pool": pool(),
+    "labelled": labelled(),
+    "pool of features": pool(features(2)),
     "hidden": HIDDEN,
     "refused": REFUSED,
     "predictions": predictions(3),
@@ -26,6 +29,7 @@ ALL = {
 VALUES = {
     "example_id": ["a", "b"],
     "image": [b"1", b"2"],
+    "features": np.array([[0.5, -1], [2, 0]], np.float16).tolist(),
     "label": [0, 2],
     "origin": ["x", "y"],
     "reason": ["why", "why"],
@@ -47,7 +51,7 @@ def loose(schema: pa.Schema, **changed: pa.Array) -> pa.Table:
             values = VALUES[field.name]
         kind = field.type
         if pa.types.is_fixed_size_list(kind):
-            kind = pa.list_(pa.float32(), kind.list_size)
+            kind = pa.list_(kind.value_type, kind.list_size)
         columns[field.name] = pa.array(values, kind)
     return pa.table(columns | changed)
 

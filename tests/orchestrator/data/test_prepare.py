@@ -71,7 +71,7 @@ def test_digits_become_four_tables_and_hidden_labels(digits):
 
 def test_tables_have_their_declared_columns_and_every_row_stands_in_one_split(digits):
     data = Dataset(digits)
-    for name, schema in (("labelled", schemas.LABELLED), ("pool", schemas.POOL)):
+    for name, schema in (("labelled", schemas.labelled()), ("pool", schemas.pool())):
         assert data.table(getattr(data.manifest, name)).schema.equals(schema, check_metadata=True)
     found = [i for name in ("labelled", "pool", "validation", "test") for i in ids(digits, name)]
     assert len(found) == len(set(found)) == 1797

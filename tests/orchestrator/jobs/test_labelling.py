@@ -11,7 +11,7 @@ from orchestrator.data.dataset import MANIFEST, Dataset, Split
 from orchestrator.errors import DataError
 from orchestrator.store.store import Store, entry_of
 from tests.orchestrator.helpers import play, table_of
-from trainables.schemas import POOL
+from trainables import schemas
 
 
 def break_rows(source: Path, out: Path, number: int) -> list[str]:
@@ -21,7 +21,7 @@ def break_rows(source: Path, out: Path, number: int) -> list[str]:
     files = list(data.manifest.pool.files)
     table = pq.read_table(out / files[1].name)
     images = [b"no image"] * number + table["image"].to_pylist()[number:]
-    table = pa.table([table["example_id"], pa.array(images, pa.binary())], schema=POOL)
+    table = pa.table([table["example_id"], pa.array(images, pa.binary())], schema=schemas.pool())
     pq.write_table(table, out / files[1].name)
     files[1] = entry_of(files[1].name, (out / files[1].name).read_bytes(), table.num_rows)
     manifest = data.manifest.model_copy(update={"pool": Split(files=tuple(files))})
