@@ -138,38 +138,61 @@ class Steps:
         """Labelling of the pool by each source of a round, by name.
 
         ``trains`` are the training steps of the round's students; none of them before round 0,
-        where only foreign sources label.
+        where only foreign sources label. The first source gives the features, if any are read.
         """
         found = {}
         for number, train in enumerate(trains):
-            found[f"label-{number}" if number else "label"] = self.label(train)
+            step = self.label(train, features=self._recipe.reads_features and not number)
+            found[f"label-{number}" if number else "label"] = step
         for number, source in enumerate(self._recipe.labelling.foreign):
             if source.rounds == "all" or not trains:
                 when = "" if trains else "-before"
-                found[f"label-foreign-{number}{when}"] = self._label_foreign(source)
+                features = self._recipe.reads_features and not found
+                step = self._label_foreign(source, features=features)
+                found[f"label-foreign-{number}{when}"] = step
         return found
 
-    def label(self, train: str) -> Step[LabelJob]:
+    def label(self, train: str, *, features: bool = False) -> Step[LabelJob]:
         """Labelling of the pool by the teacher of a training step."""
         labelling = reading(self._recipe.labelling)
         inputs = {"train": train, "pool": self._manifest.pool.digest}
-        identity = self._identity("label", {"labelling": labelling.plain()}, inputs)
-        rows = self._placement.label_rows_per_pass
-        job = LabelJob(**self._job(identity), train=train, labelling=labelling, rows_per_pass=rows)
+        reads: dict[str, Any] = {"labelling": labelling.plain()}
+        reads |= {"features": True} if features else {}
+        identity = self._identity("label", reads, inputs)
+        job = LabelJob(
+            **self._job(identity),
+            train=train,
+            labelling=labelling,
+            features=features,
+            rows_per_pass=self._placement.label_rows_per_pass,
+        )
         return Step(identity, job)
 
-    def _label_foreign(self, source: ForeignSource) -> Step[LabelJob]:
-        labelling = reading(self._recipe.labelling, passes=1)
+    def _label_foreign(self, source: ForeignSource, *, features: bool) -> Step[LabelJob]:
+        labelling = reading(self._recipe.labelling, once=True)
         read = source.plain() | content_of(files_of(source), "recipe.labelling.foreign")
         read.pop("rounds")
         inputs = {"pool": self._manifest.pool.digest}
-        reads = {"labelling": labelling.plain(), "source": read}
+        reads: dict[str, Any] = {"labelling": labelling.plain(), "source": read}
+        reads |= {"features": True} if features else {}
         identity = self._identity("label", reads, inputs)
-        rows = self._placement.label_rows_per_pass
         job = LabelJob(
-            **self._job(identity), source=_placed(source), labelling=labelling, rows_per_pass=rows
+            **self._job(identity),
+            source=_placed(source),
+            labelling=labelling,
+            features=features,
+            rows_per_pass=self._placement.label_rows_per_pass,
         )
         return Step(identity, job)
+
+    def beside(self, tables: Sequence[str], before: Sequence[str]) -> list[str]:
+        """Tables of a round's sources, then the first student's of the rounds before, each once.
+
+        ``before`` are the first students' tables of all rounds before, in order.
+        """
+        earlier = list(dict.fromkeys(reversed(before)))
+        earlier = [table for table in earlier if table not in tables]
+        return [*tables, *earlier[: self._recipe.labelling.earlier]]
 
     def combine(
         self, predictions: Sequence[str], before: str | None, *, students: bool
@@ -181,7 +204,7 @@ class Steps:
         """
         labelling = self._recipe.labelling
         several = len(predictions) > 1 or labelling.remember
-        says_doubt = students and labelling.passes > 1
+        says_doubt = students and labelling.in_passes
         if not several and (says_doubt or not self._recipe.filters):
             return None
         inputs = {f"source-{i}": address for i, address in enumerate(predictions)}
@@ -203,19 +226,25 @@ class Steps:
         )
         return Step(identity, job)
 
-    def cross_label(self, folds: tuple[str, ...]) -> Step[CrossLabelJob]:
-        """Out-of-fold predictions of the labelled rows by fold students."""
-        labelling = reading(self._recipe.labelling, passes=1)
+    def cross_label(self, folds: tuple[str, ...], train: str | None = None) -> Step[CrossLabelJob]:
+        """Out-of-fold predictions of the labelled rows by fold students.
+
+        ``train`` is the training step whose teacher labels the pool.
+        """
+        labelling = reading(self._recipe.labelling, once=True)
         inputs = {f"fold-{i}": address for i, address in enumerate(folds)}
         inputs["labelled"] = self._manifest.labelled.digest
+        nearness = train if self._recipe.reads_nearness else None
+        if nearness is not None:
+            inputs["train"] = nearness
         identity = self._identity("cross_label", {"labelling": labelling.plain()}, inputs)
-        job = CrossLabelJob(**self._job(identity), folds=folds, labelling=labelling)
+        job = CrossLabelJob(**self._job(identity), folds=folds, train=nearness, labelling=labelling)
         return Step(identity, job)
 
     def cross_label_foreign(self) -> Step[CrossLabelJob]:
         """Predictions of the labelled rows by the foreign sources, which never saw them."""
         labelling, foreign = (
-            reading(self._recipe.labelling, passes=1),
+            reading(self._recipe.labelling, once=True),
             self._recipe.labelling.foreign,
         )
         combine = self._recipe.labelling.combine
@@ -367,12 +396,16 @@ def _placed(source: ForeignSource) -> ForeignSource:
     return source.model_copy(update={k: path.absolute() for k, path in files_of(source).items()})
 
 
-def reading(labelling: LabellingSpec, passes: int | None = None) -> LabellingSpec:
-    """What one source's labelling reads of the settings; the rest has its default."""
+def reading(labelling: LabellingSpec, *, once: bool = False) -> LabellingSpec:
+    """What one source's labelling reads of the settings; the rest has its default.
+
+    With ``once`` it labels every row in one pass.
+    """
     return LabellingSpec(
         temperature=labelling.temperature,
         flips=labelling.flips,
-        passes=labelling.passes if passes is None else passes,
+        passes=1 if once else labelling.passes,
+        views=1 if once else labelling.views,
     )
 
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainables.models import pretrained_network
+from trainables.models import logits_and_features, pretrained_network
 from trainables.spec import Spec
 
 ClassMap = tuple[tuple[Annotated[int, Field(ge=0)], ...], ...]
@@ -131,7 +131,15 @@ class _Mapped(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities [B, C]; those of outputs that stand for no class are left out."""
-        found = torch.log_softmax(self._network(images).float(), dim=1)
+        return self._ours(self._network(images))
+
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [B, C] and features [B, D]; a function has none."""
+        logits, features = logits_and_features(self._network, images)
+        return self._ours(logits), features
+
+    def _ours(self, logits: Tensor) -> Tensor:
+        found = torch.log_softmax(logits.float(), dim=1)
         if not self._classes:
             if found.shape[1] != self._num_classes:
                 raise ValueError(
@@ -154,10 +162,15 @@ class _Prototypes(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities [B, C]."""
+        return self.logits_and_features(images)[0]
+
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [B, C] and features [B, D]."""
         features = nn.functional.normalize(self._network(images).float(), dim=1)
         if features.shape[1] != self.embeddings.shape[1]:
             raise ValueError(
                 f"embeddings have {self.embeddings.shape[1]} numbers, the network's features "
                 f"{features.shape[1]}"
             )
-        return torch.log_softmax(features @ self.embeddings.T / self._temperature, dim=1)
+        near = features @ self.embeddings.T / self._temperature
+        return torch.log_softmax(near, dim=1), features

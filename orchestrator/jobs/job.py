@@ -5,11 +5,11 @@ from typing import Annotated
 from pydantic import Field
 
 from orchestrator.recipe import LabellingSpec
-from trainables.calibrators import Calibrator
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import ForeignSource
 from trainables.models import ModelSpec
+from trainables.nearby import TableCalibrator
 from trainables.selectors.library import Selector
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
@@ -77,6 +77,8 @@ class LabelJob(Job):
     source: ForeignSource | None = None
     """The foreign source that labels instead."""
     labelling: LabellingSpec
+    features: bool = False
+    """Whether the table says where rows lie in the network's feature space."""
     rows_per_pass: int = 512
 
 
@@ -102,6 +104,9 @@ class CrossLabelJob(Job):
     """Foreign sources that label all labelled rows instead: they never saw one."""
     combine: Combiner = Mean()
     """How several foreign sources become one."""
+    train: str | None = None
+    """Address of the training step whose teacher labels the pool, if a selector asks how near
+    labelled rows are to the classes."""
     labelling: LabellingSpec
 
 
@@ -115,7 +120,7 @@ class SelectJob(Job):
     filters: tuple[Filter, ...] = ()
     previous: str | None = None
     """Address of the selection whose rows keep their label; None chooses from the whole pool."""
-    calibrators: tuple[Calibrator, ...] = ()
+    calibrators: tuple[TableCalibrator, ...] = ()
     selector: Selector
     targets: TargetSpec
     seed: int
