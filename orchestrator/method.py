@@ -42,4 +42,6 @@ class Method(Spec):
             found.append(f"{self.recipe.labelling.students} students")
         if self.recipe.labelling.passes > 1:
             found.append("dropout")
+        if self.recipe.policy.num_rounds > 1 and self.recipe.reads_features:
+            found.append("features")
         return ", ".join(found)

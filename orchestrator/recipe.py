@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainables.augment import WEAK, ViewSpec
 from trainables.calibrators import Align, FromFeatures, Transport
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
@@ -47,6 +48,8 @@ class LabellingSpec(Spec):
     """Times that each student labels a row; above 1 its dropout stays on and draws anew."""
     views: Annotated[int, Field(ge=1, le=100)] = 1
     """Views of a row that each student labels: the image itself, then weak views of it."""
+    view: ViewSpec = WEAK
+    """How these weak views are drawn."""
     foreign: tuple[ForeignSource, ...] = ()
     """Networks or functions from elsewhere that label before round 0, or in every round."""
     combine: Combiner = Mean()

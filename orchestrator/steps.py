@@ -401,11 +401,13 @@ def reading(labelling: LabellingSpec, *, once: bool = False) -> LabellingSpec:
 
     With ``once`` it labels every row in one pass.
     """
+    views = 1 if once else labelling.views
     return LabellingSpec(
         temperature=labelling.temperature,
         flips=labelling.flips,
         passes=1 if once else labelling.passes,
-        views=1 if once else labelling.views,
+        views=views,
+        view=labelling.view if views > 1 else WEAK,
     )
 
 

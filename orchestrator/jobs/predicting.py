@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from orchestrator.errors import DataError
 from orchestrator.jobs.decoded import Decoded
 from orchestrator.recipe import LabellingSpec
-from trainables.augment import WEAK, View
+from trainables.augment import View, ViewSpec
 from trainables.beliefs import Beliefs
 from trainables.combining import Mean, combined
 from trainables.models import logits_and_features
@@ -43,7 +43,11 @@ def predict_in_passes(
     passes: list[Beliefs] = []
     with torch.random.fork_rng():
         for view in range(labelling.views):
-            shown = decoded if not view else _weak_view(decoded, seed=derive(seed, "view", view))
+            shown = (
+                decoded
+                if not view
+                else _view(decoded, labelling.view, seed=derive(seed, "view", view))
+            )
             for number in range(labelling.passes):
                 names = ("view", view, number) if view else ("pass", number)
                 torch.manual_seed(derive(seed, *names))
@@ -62,9 +66,9 @@ def predict_in_passes(
     return replace(found, features=passes[0].features)
 
 
-def _weak_view(decoded: Decoded, *, seed: int) -> Decoded:
-    """Weak views of the images, each by its own place in the fragment."""
-    view, total = View(WEAK), len(decoded.pixels)
+def _view(decoded: Decoded, spec: ViewSpec, *, seed: int) -> Decoded:
+    """A view of the images, each drawn by its place in the fragment."""
+    view, total = View(spec), len(decoded.pixels)
     pixels = np.empty_like(decoded.pixels)
     for at in range(0, total, ROWS_IN_PASSES):
         rows = range(at, min(total, at + ROWS_IN_PASSES))

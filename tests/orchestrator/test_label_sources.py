@@ -350,3 +350,71 @@ def test_doubly_robust_training_of_round_zero_reads_the_labels_of_the_foreign_so
     assert told["example_id"].to_pylist() == rows["example_id"].to_pylist()
     right = np.mean(told["label"].to_numpy() == rows["label"].to_numpy())
     assert store.record("cross_label", crossed).metrics["accuracy"] == pytest.approx(right)
+
+
+VIEWS = "recipe.labelling.views=3"
+
+
+def test_views_of_a_row_are_averaged_and_tell_how_far_they_are_apart(make):
+    plain, config = play(make()), make(VIEWS, "recipe.filters=[{kind: agreement}]")
+    record = play(config)
+    assert list(record.rounds[0].steps) == ROUND
+    assert record.rounds[0].steps["train"].from_store
+    told, alone = believed(config, record, 0, "label"), believed(make(), plain, 0, "label")
+    assert set(np.unique(told.doubt.agreement.round(3)).tolist()) <= {0.0, 0.333, 0.667, 1.0}
+    assert (told.doubt.spread > 0).mean() > 0
+    away = np.abs(np.exp(told.log_probs) - np.exp(alone.log_probs)).sum(axis=1) / 2
+    assert 0 < away.mean() < 0.7, "one of the three views is the image itself"
+    ids = [i for i, a in zip(told.example_ids, told.doubt.agreement, strict=True) if a == 1]
+    assert chosen(config, record, 0) == ids
+
+
+def test_the_views_of_a_row_are_the_same_again_and_follow_their_settings(make, tmp_path):
+    config = make(VIEWS, "recipe.policy.num_rounds=1")
+    one = believed(config, play(config), 0, "label")
+    other = make(VIEWS, "recipe.policy.num_rounds=1", f"store={tmp_path / 'other'}")
+    assert (believed(other, play(other), 0, "label").log_probs == one.log_probs).all()
+    still = "recipe.labelling.view={flip: 0, translate: 0}"
+    same = make(VIEWS, still, "recipe.policy.num_rounds=1")
+    found = believed(same, play(same), 0, "label")
+    assert found.doubt.spread == pytest.approx(0, abs=1e-6), "three times the image itself"
+
+
+def test_the_students_of_rounds_before_label_beside_the_present_one(make):
+    config = make(
+        "recipe.labelling.earlier=1",
+        "recipe.policy.num_rounds=3",
+        "recipe.filters=[{kind: agreement}]",
+        "recipe.training.teacher={kind: student}",
+        "recipe.training.steps={first_round: 30, base: 20}",
+    )
+    record, store = play(config), Store(config.store)
+    for number in (1, 2):
+        steps = record.rounds[number].steps
+        inputs = store.record("label", steps["combine"].address).identity["inputs"]
+        before = record.rounds[number - 1].steps["label"].address
+        assert inputs == {"source-0": steps["label"].address, "source-1": before}
+        told = [believed(config, record, at, "label") for at in (number, number - 1)]
+        agree = told[0].labels == told[1].labels
+        both = believed(config, record, number, "combine")
+        assert (both.doubt.agreement[agree] == 1).all()
+        assert set(chosen(config, record, number)) <= {
+            name for name, yes in zip(both.example_ids, agree.tolist(), strict=True) if yes
+        }
+    assert (believed(config, record, 0, "combine").doubt.agreement == 1).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("recipe.labelling.earlier=2",),
+        (VIEWS, "recipe.filters=[{kind: agreement}]"),
+        ("recipe.calibrators=[{kind: prototypes}]", "recipe.labelling={earlier: 1, students: 2}"),
+        ("recipe.selector={kind: reward, steps: 5}", "recipe.labelling.out_of_fold=2"),
+    ],
+    ids=["earlier", "views", "features", "reward"],
+)
+def test_what_will_be_done_is_planned_with_the_same_addresses(make, settings):
+    config = make(*settings, "recipe.policy.num_rounds=3")
+    planned = plan(config)
+    assert same_steps(planned, play(config))
