@@ -67,7 +67,7 @@ class _Planner:
             )
             bound = "at most " if accepted is None else ""
             members = []
-            for member in range(recipe.labelling.students):
+            for member in range(recipe.labelling.members):
                 step = make(member=member, start=starts[member] if starts else None)
                 self._train(round_, f"train-{member}" if member else "train", step, bound)
                 members.append(step.address)

@@ -151,7 +151,7 @@ class Player:
             out_of_fold=self._out_of_fold,
         )
         students = []
-        for member in range(self._config.recipe.labelling.students):
+        for member in range(self._config.recipe.labelling.members):
             step = make(member=member, start=starts[member] if starts else None)
             name = f"train-{member}" if member else "train"
             students.append(self._do(current, name, step, self._train_one).address)

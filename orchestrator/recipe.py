@@ -8,7 +8,7 @@ from trainables.augment import WEAK, ViewSpec
 from trainables.calibrators import Align, FromFeatures, Transport
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
-from trainables.foreign import CallableSource, ForeignSource
+from trainables.foreign import CallableSource, ForeignSource, PrototypeSource
 from trainables.models import ModelSpec, SmallCnn, TimmModel
 from trainables.nearby import TableCalibrator
 from trainables.partners import MetaTeacher, Peer
@@ -44,6 +44,8 @@ class LabellingSpec(Spec):
     students: Annotated[int, Field(ge=1, le=100)] = 1
     """Students of different seeds that each round trains and that label together; the first one is
     scored and delivered."""
+    specialists: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Further students, each trained on an equal part of the classes of which alone it speaks."""
     passes: Annotated[int, Field(ge=1, le=1000)] = 1
     """Times that each student labels a row; above 1 its dropout stays on and draws anew."""
     views: Annotated[int, Field(ge=1, le=100)] = 1
@@ -63,7 +65,18 @@ class LabellingSpec(Spec):
     def one_source(self) -> bool:
         """Whether each round's labels are those of one student as they are."""
         beside = any(source.rounds == "all" for source in self.foreign)
-        return self.students == 1 and not beside and not self.remember and not self.earlier
+        return self.members == 1 and not beside and not self.remember and not self.earlier
+
+    @property
+    def members(self) -> int:
+        """Students that each round trains: those of all classes, then the specialists."""
+        return self.students + self.specialists
+
+    @property
+    def partial(self) -> bool:
+        """Whether a source speaks of some classes only."""
+        maps = [each.classes for each in self.foreign if not isinstance(each, PrototypeSource)]
+        return bool(self.specialists) or any(() in classes for classes in maps)
 
     @property
     def in_passes(self) -> bool:
@@ -119,6 +132,24 @@ def _partner_faults(training: TrainingSpec) -> list[str]:
     return faults
 
 
+def _specialist_faults(labelling: LabellingSpec, *, reads_pool: bool) -> list[str]:
+    """What sources that speak of some classes only can't go together with."""
+    faults = []
+    if labelling.specialists == 1:
+        faults.append("labelling.specialists must be 0 or at least 2: each knows a part")
+    if labelling.partial and labelling.combine.kind != "specialists":
+        faults.append(
+            "labelling has sources that speak of some classes only: set its combine to "
+            "{kind: specialists}, others take their silence for a claim"
+        )
+    if labelling.specialists and reads_pool:
+        faults.append(
+            "labelling.specialists can't learn from pool rows of all classes: set "
+            "training.batch.pool to 0 and remove objective.consistency"
+        )
+    return faults
+
+
 def _balance_faults(calibrators: tuple[TableCalibrator, ...], max_copies: int) -> list[str]:
     """Class balance is corrected once: twice overshoots."""
     ways = [f"calibrator {c.kind}" for c in calibrators if isinstance(c, Align | Transport)]
@@ -167,7 +198,7 @@ class Recipe(Spec):
             faults.append("no later round would read the pool: training.batch.selected is 0")
         faults += [
             f"{path} moves over steps, which the stored table does not have"
-            for name in ("filters", "calibrators", "selector")
+            for name in ("filters", "calibrators", "selector", "targets")
             for path in schedules_over_steps(getattr(self, name), name)
         ]
         if self.training.objective.doubly_robust is not None and not self.labelling.out_of_fold:
@@ -188,6 +219,7 @@ class Recipe(Spec):
                 "filters read how far label sources are apart: set labelling.students, passes, "
                 "views, remember, earlier, or a foreign source in all rounds"
             )
+        faults += _specialist_faults(self.labelling, reads_pool=reads_pool)
         if self.labelling.passes > 1 and not _has_dropout(self.student):
             faults.append("labelling.passes needs dropout in the student, without it all are equal")
         if self.labelling.out_of_fold == 1:

@@ -33,6 +33,7 @@ from trainables.models import SmallCnn, TimmModel
 from trainables.objective import SelectedTerm
 from trainables.randomness import derive
 from trainables.schedules import at_round
+from trainables.specialists import class_parts
 from trainables.student import StepCount, TrainingSpec
 
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -80,6 +81,11 @@ class Steps:
         self._num_rounds = config.recipe.policy.num_rounds
         self._student = student_read(config.recipe.student)
         _check_workers(config)
+        if 0 < self._data.num_classes < 2 * config.recipe.labelling.specialists:
+            raise ConfigError(
+                f"recipe.labelling.specialists is {config.recipe.labelling.specialists}, but the "
+                f"data set's {data.num_classes} classes make no parts of at least 2: lower it"
+            )
 
     def train(
         self,
@@ -94,8 +100,10 @@ class Steps:
     ) -> Step[TrainJob]:
         """Training of round ``round_`` on a selection of ``num_selected`` rows (None, 0: none).
 
-        ``member`` tells the students of a round apart; they differ in their seed.
+        ``member`` tells the students of a round apart; they differ in their seed, and specialists
+        in their classes.
         """
+        classes = self._classes_of(member)
         training = resolve_training(
             self._recipe.training, round_, self._num_rounds, has_selection=selection is not None
         )
@@ -113,6 +121,7 @@ class Steps:
         reads: dict[str, Any] = {"student": self._student, "training": training.plain()}
         if fold is not None:
             reads["fold"] = fold.plain()
+        reads |= {"classes": list(classes)} if classes else {}
         names = ("train", round_, member) if member else ("train", round_)
         seed = derive(self._recipe.seed, *names)
         identity = self._identity("train", reads, inputs, seed)
@@ -129,6 +138,7 @@ class Steps:
             start=start,
             fold=fold,
             out_of_fold=out_of_fold,
+            classes=classes,
             rows_per_pass=self._placement.rows_per_pass,
             checkpoint_every_s=self._placement.checkpoint_every_s,
         )
@@ -142,7 +152,8 @@ class Steps:
         """
         found = {}
         for number, train in enumerate(trains):
-            step = self.label(train, features=self._recipe.reads_features and not number)
+            features = self._recipe.reads_features and not number
+            step = self.label(train, features=features, classes=self._classes_of(number))
             found[f"label-{number}" if number else "label"] = step
         for number, source in enumerate(self._recipe.labelling.foreign):
             if source.rounds == "all" or not trains:
@@ -152,17 +163,29 @@ class Steps:
                 found[f"label-foreign-{number}{when}"] = step
         return found
 
-    def label(self, train: str, *, features: bool = False) -> Step[LabelJob]:
-        """Labelling of the pool by the teacher of a training step."""
+    def _classes_of(self, member: int) -> tuple[int, ...]:
+        """Classes of a round's student; none for one that knows all."""
+        labelling = self._recipe.labelling
+        if member < labelling.students:
+            return ()
+        parts = class_parts(self._data.num_classes, labelling.specialists)
+        return parts[member - labelling.students]
+
+    def label(
+        self, train: str, *, features: bool = False, classes: tuple[int, ...] = ()
+    ) -> Step[LabelJob]:
+        """Labelling of the pool by the teacher of a training step, which knows these classes."""
         labelling = reading(self._recipe.labelling)
         inputs = {"train": train, "pool": self._manifest.pool.digest}
         reads: dict[str, Any] = {"labelling": labelling.plain()}
         reads |= {"features": True} if features else {}
+        reads |= {"classes": list(classes)} if classes else {}
         identity = self._identity("label", reads, inputs)
         job = LabelJob(
             **self._job(identity),
             train=train,
             labelling=labelling,
+            classes=classes,
             features=features,
             rows_per_pass=self._placement.label_rows_per_pass,
         )
@@ -280,12 +303,12 @@ class Steps:
         selector = at_round(self._recipe.selector, at, last)
         calibrators = tuple(at_round(each, at, last) for each in self._recipe.calibrators)
         filters = tuple(at_round(each, at, last) for each in self._recipe.filters)
+        targets = at_round(self._recipe.targets, at, last)
         inputs = {"predictions": predictions, "labelled": self._manifest.labelled.digest}
         if out_of_fold is not None:
             inputs["out_of_fold"] = out_of_fold
         if previous is not None:
             inputs["previous"] = previous
-        targets = self._recipe.targets
         if targets.kind == "hard":
             targets = targets.model_copy(update={"temperature": 1.0})  # hard targets read none
         if not calibrators:

@@ -31,8 +31,8 @@ class TimmSource(Spec):
     num_outputs: Annotated[int, Field(ge=2)] | None = None
     """Classes of the checkpoint's classifier; None: as many as timm's own weights have."""
     classes: ClassMap = ()
-    """For each of our classes the outputs that stand for it, whose probabilities are added; empty:
-    the outputs are our classes in our order."""
+    """For each of our classes the outputs that stand for it, whose probabilities are added; ()
+    for a class that it does not know; empty: the outputs are our classes in our order."""
     rounds: Literal["first", "all"] = "first"
     """Labels the pool before round 0 only, or beside the students in every round."""
 
@@ -47,7 +47,8 @@ class CallableSource(Spec):
     version: str = "1"
     """Change it when the function changes: labels are found in the store by it, not by the code."""
     classes: ClassMap = ()
-    """For each of our classes the outputs that stand for it; empty: they are our classes."""
+    """For each of our classes the outputs that stand for it, () for one that it does not know;
+    empty: they are our classes."""
     rounds: Literal["first", "all"] = "first"
     """Labels the pool before round 0 only, or beside the students in every round."""
 
@@ -125,8 +126,8 @@ class _Mapped(nn.Module):
             )
         if any(len(set(outputs)) < len(outputs) for outputs in classes):
             raise ValueError("classes names an output twice for one of our classes")
-        if any(not outputs for outputs in classes):
-            raise ValueError("classes must name at least one output for each of our classes")
+        if classes and not any(classes):
+            raise ValueError("classes must name at least one output for one of our classes")
         self._network, self._classes, self._num_classes = network, classes, num_classes
 
     def forward(self, images: Tensor) -> Tensor:
@@ -147,9 +148,13 @@ class _Mapped(nn.Module):
                     "classes: name in `classes` which outputs stand for each"
                 )
             return found
-        if (most := max(max(outputs) for outputs in self._classes)) >= found.shape[1]:
+        if (most := max(max(outputs, default=0) for outputs in self._classes)) >= found.shape[1]:
             raise ValueError(f"classes names output {most}, the source has {found.shape[1]}")
-        ours = [torch.logsumexp(found[:, list(outputs)], dim=1) for outputs in self._classes]
+        unknown = torch.full_like(found[:, 0], -torch.inf)
+        ours = [
+            torch.logsumexp(found[:, list(outputs)], dim=1) if outputs else unknown
+            for outputs in self._classes
+        ]
         return torch.log_softmax(torch.stack(ours, dim=1), dim=1)
 
 

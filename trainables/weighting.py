@@ -175,7 +175,7 @@ class SelfPaced(Spec):
 
     The pace of a class is ``pace`` times the median loss of the rows predicted as it. Source: the
     linear soft weights of self-paced learning, Jiang et al., Easy samples first, ACM Multimedia
-    2014, equation 6; in rounds, and by class, are choices of the house.
+    2014; in rounds, and by class, are choices of the house.
     """
 
     kind: Literal["self_paced"] = "self_paced"

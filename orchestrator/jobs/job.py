@@ -65,6 +65,8 @@ class TrainJob(Job):
     """Labelled rows to leave out; None uses all."""
     out_of_fold: str | None = None
     """Address of the labelled rows' out-of-fold predictions, if the loss reads them."""
+    classes: tuple[int, ...] = ()
+    """Classes of a specialist, which sees no row of another; empty: all."""
     rows_per_pass: int = 0
     checkpoint_every_s: float = 30.0
 
@@ -76,6 +78,8 @@ class LabelJob(Job):
     """Address of the training step whose teacher labels."""
     source: ForeignSource | None = None
     """The foreign source that labels instead."""
+    classes: tuple[int, ...] = ()
+    """Classes that a specialist speaks of; empty: all."""
     labelling: LabellingSpec
     features: bool = False
     """Whether the table says where rows lie in the network's feature space."""

@@ -26,6 +26,7 @@ from trainables.combining import combined
 from trainables.foreign import CallableSource, ForeignSource, load_source
 from trainables.neighbours import prototypes
 from trainables.spec import Spec
+from trainables.specialists import Restricted
 
 
 class ShardReport(Spec):
@@ -108,7 +109,10 @@ def load_labeller(store: Store, job: LabelJob) -> nn.Module:
         ConfigError: The foreign source can't be loaded or does not fit the classes.
     """
     if job.train is not None:
-        return load_teacher(store, job, job.train)
+        teacher = load_teacher(store, job, job.train)
+        if not job.classes:
+            return teacher
+        return Restricted(teacher, job.classes, job.num_classes).eval()
     assert job.source is not None  # noqa: S101 - one of the two is set
     return foreign_network(job.source, job)
 

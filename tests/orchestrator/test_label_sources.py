@@ -266,11 +266,26 @@ def test_stopped_anywhere_and_started_again_equals_uninterrupted(make, tmp_path,
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_the_ray_engine_writes_the_tables_of_the_local_engine(make, tmp_path, weights):
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (
+            "recipe.labelling={students: 2, combine: {kind: label_model}, remember: 0.3}",
+            "recipe.filters=[{kind: agreement}]",
+        ),
+        (
+            "recipe.labelling={specialists: 2, combine: {kind: specialists}, views: 2}",
+            "recipe.calibrators=[{kind: neighbours}, {kind: prototypes}]",
+            "recipe.selector={kind: compactness}",
+            "recipe.targets.weight={kind: neighbourhood}",
+        ),
+    ],
+    ids=["students", "features"],
+)
+def test_the_ray_engine_writes_the_tables_of_the_local_engine(make, tmp_path, weights, parts):
     settings = (
-        "recipe.labelling={students: 2, combine: {kind: label_model}, remember: 0.3}",
+        *parts,
         checkpoint(weights, "first"),
-        "recipe.filters=[{kind: agreement}]",
         "recipe.policy.num_rounds=1",
     )
     local = make(*settings)
@@ -418,3 +433,37 @@ def test_what_will_be_done_is_planned_with_the_same_addresses(make, settings):
     config = make(*settings, "recipe.policy.num_rounds=3")
     planned = plan(config)
     assert same_steps(planned, play(config))
+
+
+SPECIALISTS = "recipe.labelling={specialists: 2, combine: {kind: specialists}}"
+
+
+def test_specialists_are_trained_on_their_classes_and_speak_of_no_other(make):
+    config = make(SPECIALISTS, "recipe.policy.start=warm")
+    planned, record = plan(config), play(config)
+    assert same_steps(planned, record)
+    steps = record.rounds[1].steps
+    assert [n for n in steps if n.startswith(("train", "label"))] == [
+        *("train", "train-1", "train-2"),
+        *("label", "label-1", "label-2"),
+    ]
+    for number, classes in enumerate([(0, 1, 2, 3, 4), (5, 6, 7, 8, 9)], 1):
+        train = trained(config, record, 1, f"train-{number}")
+        assert train.identity["reads"]["classes"] == list(classes)
+        assert (
+            train.identity["inputs"]["start"] == record.rounds[0].steps[f"train-{number}"].address
+        )
+        told = believed(config, record, 1, f"label-{number}")
+        assert (np.isfinite(told.log_probs).all(axis=0) == np.isin(np.arange(10), classes)).all()
+        assert set(told.labels) <= set(classes)
+    counts = [trained(config, record, 1, n).counts for n in ("train", "train-1", "train-2")]
+    for name in ("labelled_rows", "selected_rows"):
+        assert counts[1][name] + counts[2][name] == counts[0][name]
+    both = believed(config, record, 1, "combine")
+    assert np.exp(both.log_probs).sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_student_of_all_classes_is_that_of_a_run_without_specialists(make):
+    play(make())
+    steps = play(make(SPECIALISTS)).rounds[0].steps
+    assert [name for name, step in steps.items() if step.from_store] == ["train", "score", "label"]

@@ -17,6 +17,7 @@ EVERY = (
     Mean(average="geometric"),
     ConfidenceVote(),
     ConfidenceVote(temperature=1.0),
+    Specialists(),
     Choose(),
     Choose(by="entropy"),
     Choose(by="confidence"),
