@@ -24,7 +24,7 @@ import torch
 from orchestrator.data.dataset import Dataset
 from orchestrator.engines.ray_engine import RayEngine
 from orchestrator.jobs.decoded import decoded_fragment
-from orchestrator.jobs.labelling import predict
+from orchestrator.jobs.predicting import predict
 from orchestrator.jobs.training import load_teacher
 from orchestrator.loading import build_config
 from orchestrator.session import make_engine

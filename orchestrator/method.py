@@ -40,6 +40,10 @@ class Method(Spec):
             found.append("a second network")
         if self.recipe.labelling.students > 1:
             found.append(f"{self.recipe.labelling.students} students")
+        if self.recipe.labelling.specialists:
+            found.append(f"{self.recipe.labelling.specialists} specialists")
         if self.recipe.labelling.passes > 1:
             found.append("dropout")
+        if self.recipe.policy.num_rounds > 1 and self.recipe.reads_features:
+            found.append("features")
         return ", ".join(found)

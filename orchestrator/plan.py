@@ -43,6 +43,7 @@ class _Planner:
         self._lines: list[PlannedStep] = []
         self._crossed: str | None = None
         self._predictions: str | None = None
+        self._tables: list[str] = []
 
     def plan(self) -> list[PlannedStep]:
         recipe = self._config.recipe
@@ -66,7 +67,7 @@ class _Planner:
             )
             bound = "at most " if accepted is None else ""
             members = []
-            for member in range(recipe.labelling.students):
+            for member in range(recipe.labelling.members):
                 step = make(member=member, start=starts[member] if starts else None)
                 self._train(round_, f"train-{member}" if member else "train", step, bound)
                 members.append(step.address)
@@ -88,7 +89,7 @@ class _Planner:
                     for line in self._lines
                     if line.round == round_ and line.step.startswith("train-fold-")
                 )
-                cross = self._steps.cross_label(addresses)
+                cross = self._steps.cross_label(addresses, trained[round_][0])
                 self._add(round_, "cross_label", cross, "label labelled rows out of fold")
                 self._crossed = cross.address
             keep = selection if policy.pool == "keep" else None
@@ -109,9 +110,11 @@ class _Planner:
         for name, step in self._steps.sources(trains).items():
             self._add(round_, name, step, f"label {pool:,} rows", rows=pool)
             addresses.append(step.address)
+        first, addresses = addresses[0], self._steps.beside(addresses, self._tables)
         combine = self._steps.combine(addresses, self._predictions, students=bool(trains))
+        self._tables += [first] if trains else []
         if combine is None:
-            return addresses[0]
+            return first
         name = "combine" if trains else "combine-before"
         self._add(round_, name, combine, f"combine the labels of {len(addresses)} sources")
         return combine.address

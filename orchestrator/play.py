@@ -25,7 +25,7 @@ from orchestrator.jobs.selecting import (
     gather_selection,
     merge_sketches,
     needs_sample,
-    sampled_rows,
+    sampled,
     select_shards,
     sketch_shards,
 )
@@ -36,6 +36,7 @@ from orchestrator.store.record import Record
 from orchestrator.store.store import Outcome, StepFolder, Store
 from orchestrator.tracking.tracker import Teller
 from orchestrator.watch import Watch
+from trainables.calibrators import calibrated
 
 REPORTED = (
     "coverage",
@@ -77,6 +78,7 @@ class Player:
         self._policy = config.recipe.policy
         self._out_of_fold: str | None = None
         self._predictions: str | None = None
+        self._tables: list[str] = []
 
     def play(self, record: RunRecord) -> Iterator[RunRecord]:
         """The run's record after each round; the last one is finished.
@@ -149,7 +151,7 @@ class Player:
             out_of_fold=self._out_of_fold,
         )
         students = []
-        for member in range(self._config.recipe.labelling.students):
+        for member in range(self._config.recipe.labelling.members):
             step = make(member=member, start=starts[member] if starts else None)
             name = f"train-{member}" if member else "train"
             students.append(self._do(current, name, step, self._train_one).address)
@@ -178,11 +180,11 @@ class Player:
 
     def _label_pool(self, current: _Round, trains: Sequence[str]) -> Record:
         """The round's prediction table: that of its only source, or all of them combined."""
-        sources = self._steps.sources(trains)
-        tables = [self._do(current, n, step, self._label) for n, step in sources.items()]
-        step = self._steps.combine(
-            [table.address for table in tables], self._predictions, students=bool(trains)
-        )
+        labellings = self._steps.sources(trains)
+        tables = [self._do(current, n, step, self._label) for n, step in labellings.items()]
+        sources = self._steps.beside([table.address for table in tables], self._tables)
+        step = self._steps.combine(sources, self._predictions, students=bool(trains))
+        self._tables += [tables[0].address] if trains else []
         if step is None:
             return tables[0]
         name = "combine" if trains else "combine-before"
@@ -201,7 +203,10 @@ class Player:
         if (folds := self._config.recipe.labelling.out_of_fold) and teacher == current.number:
             addresses = tuple(current.steps[f"train-fold-{i}"].address for i in range(folds))
             crossed = self._do(
-                current, "cross_label", self._steps.cross_label(addresses), self._cross_label
+                current,
+                "cross_label",
+                self._steps.cross_label(addresses, trained[teacher][0]),
+                self._cross_label,
             )
             self._out_of_fold = crossed.address
         keep = previous.address if previous and self._policy.pool == "keep" else None
@@ -310,7 +315,8 @@ class Player:
         tilt = calibrate(job, over)
         merged = merge_sketches(over(partial(sketch_shards, job, tilt)))
         if needs_sample(job):
-            merged = replace(merged, rows=tilt.applied(sampled_rows(job, over)))
+            found = calibrated(tilt, sampled(job, over))
+            merged = replace(merged, rows=found.log_probs, sample=found)
         labeller = fit_labeller(job, tilt, merged)
         parts = over(partial(select_shards, job, labeller))
         return gather_selection(job, labeller, [shard for part in parts for shard in part])

@@ -4,19 +4,23 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.calibrators import Align, Calibrator, Transport
+from trainables.augment import WEAK, ViewSpec
+from trainables.calibrators import Align, FromFeatures, Transport
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
-from trainables.foreign import ForeignSource
+from trainables.foreign import CallableSource, ForeignSource, PrototypeSource
 from trainables.models import AnyModel, ModelSpec, SmallCnn, TimmModel
+from trainables.nearby import TableCalibrator
 from trainables.partners import MetaTeacher, Peer
 from trainables.schedules import schedules_over_steps
 from trainables.selectors.fixed import ClassShare
 from trainables.selectors.library import Selector
+from trainables.selectors.located import Compactness, ExpectedReward
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
 from trainables.targets import TargetSpec
 from trainables.teachers import StudentIsTeacher
+from trainables.weighting import Dual, Neighbourhood
 
 
 class ImageSpec(Spec):
@@ -40,25 +44,49 @@ class LabellingSpec(Spec):
     students: Annotated[int, Field(ge=1, le=100)] = 1
     """Students of different seeds that each round trains and that label together; the first one is
     scored and delivered."""
+    specialists: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Further students, each trained on an equal part of the classes of which alone it speaks."""
     passes: Annotated[int, Field(ge=1, le=1000)] = 1
     """Times that each student labels a row; above 1 its dropout stays on and draws anew."""
+    views: Annotated[int, Field(ge=1, le=100)] = 1
+    """Views of a row that each student labels: the image itself, then weak views of it."""
+    view: ViewSpec = WEAK
+    """How these weak views are drawn."""
     foreign: tuple[ForeignSource, ...] = ()
     """Networks or functions from elsewhere that label before round 0, or in every round."""
     combine: Combiner = Mean()
     """How the labels of several sources become one."""
     remember: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share with which a row's labels of the round before count: an average over rounds."""
+    earlier: Annotated[int, Field(ge=0, le=20)] = 0
+    """Rounds before whose first student labels beside the present ones, from its stored table."""
 
     @property
     def one_source(self) -> bool:
         """Whether each round's labels are those of one student as they are."""
         beside = any(source.rounds == "all" for source in self.foreign)
-        return self.students == 1 and not beside and not self.remember
+        return self.members == 1 and not beside and not self.remember and not self.earlier
+
+    @property
+    def members(self) -> int:
+        """Students that each round trains: those of all classes, then the specialists."""
+        return self.students + self.specialists
+
+    @property
+    def partial(self) -> bool:
+        """Whether a source speaks of some classes only."""
+        maps = [each.classes for each in self.foreign if not isinstance(each, PrototypeSource)]
+        return bool(self.specialists) or any(() in classes for classes in maps)
+
+    @property
+    def in_passes(self) -> bool:
+        """Whether each student labels a row more than once."""
+        return self.passes > 1 or self.views > 1
 
     @property
     def doubts(self) -> bool:
         """Whether every prediction table says how far its sources are apart."""
-        return not self.one_source or self.passes > 1
+        return not self.one_source or self.in_passes
 
 
 class RoundPolicy(Spec):
@@ -104,7 +132,25 @@ def _partner_faults(training: TrainingSpec) -> list[str]:
     return faults
 
 
-def _balance_faults(calibrators: tuple[Calibrator, ...], max_copies: int) -> list[str]:
+def _specialist_faults(labelling: LabellingSpec, *, reads_pool: bool) -> list[str]:
+    """What sources that speak of some classes only can't go together with."""
+    faults = []
+    if labelling.specialists == 1:
+        faults.append("labelling.specialists must be 0 or at least 2: each knows a part")
+    if labelling.partial and labelling.combine.kind != "specialists":
+        faults.append(
+            "labelling has sources that speak of some classes only: set its combine to "
+            "{kind: specialists}, others take their silence for a claim"
+        )
+    if labelling.specialists and reads_pool:
+        faults.append(
+            "labelling.specialists can't learn from pool rows of all classes: set "
+            "training.batch.pool to 0 and remove objective.consistency"
+        )
+    return faults
+
+
+def _balance_faults(calibrators: tuple[TableCalibrator, ...], max_copies: int) -> list[str]:
     """Class balance is corrected once: twice overshoots."""
     ways = [f"calibrator {c.kind}" for c in calibrators if isinstance(c, Align | Transport)]
     ways += ["training.batch.max_copies"] if max_copies > 1 else []
@@ -128,7 +174,7 @@ class Recipe(Spec):
     """How the teacher labels the pool."""
     filters: tuple[Filter, ...] = ()
     """What holds rows back before anything else, by how far several label sources are apart."""
-    calibrators: tuple[Calibrator, ...] = ()
+    calibrators: tuple[TableCalibrator, ...] = ()
     """Corrections of the teacher's beliefs before the selector sees them, one after the other."""
     selector: Selector = ClassShare()
     """Which beliefs become pseudo-labels."""
@@ -152,7 +198,7 @@ class Recipe(Spec):
             faults.append("no later round would read the pool: training.batch.selected is 0")
         faults += [
             f"{path} moves over steps, which the stored table does not have"
-            for name in ("filters", "calibrators", "selector")
+            for name in ("filters", "calibrators", "selector", "targets")
             for path in schedules_over_steps(getattr(self, name), name)
         ]
         if self.training.objective.doubly_robust is not None and not self.labelling.out_of_fold:
@@ -167,11 +213,13 @@ class Recipe(Spec):
                 for what, each in readers
                 if each.needs_labelled
             ]
+        faults += self._feature_faults()
         if self.filters and not self.labelling.doubts:
             faults.append(
                 "filters read how far label sources are apart: set labelling.students, passes, "
-                "remember, or a foreign source in all rounds"
+                "views, remember, earlier, or a foreign source in all rounds"
             )
+        faults += _specialist_faults(self.labelling, reads_pool=reads_pool)
         if self.labelling.passes > 1 and not _has_dropout(self.student):
             faults.append("labelling.passes needs dropout in the student, without it all are equal")
         if self.labelling.out_of_fold == 1:
@@ -179,3 +227,54 @@ class Recipe(Spec):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the prediction table must say where rows lie in feature space."""
+        return bool(_feature_readers(self))
+
+    @property
+    def reads_nearness(self) -> bool:
+        """Whether labelled rows must be held against the classes of networks that never saw them.
+
+        They are by fold students alone.
+        """
+        return isinstance(self.selector, ExpectedReward)
+
+    def _feature_faults(self) -> list[str]:
+        """What parts that read features can't go together with."""
+        readers, foreign = _feature_readers(self), self.labelling.foreign
+        if not readers:
+            return []
+        faults = []
+        if foreign and isinstance(foreign[0], CallableSource):
+            faults.append(
+                f"{readers[0]} reads features, and before round 0 those of the first of "
+                "labelling.foreign, which as a function has none: name a network first"
+            )
+        if foreign and self.reads_nearness:
+            faults.append(
+                "selector reward learns from fold students, of which there are none before round "
+                "0: remove labelling.foreign"
+            )
+        located = [isinstance(each, FromFeatures) for each in self.calibrators]
+        behind = self.calibrators[located.index(True) :] if any(located) else ()
+        needy = [f"calibrator {each.kind}" for each in behind if each.needs_labelled]
+        if behind and self.selector.needs_labelled:
+            needy.append(f"selector {self.selector.kind}")
+        faults += [
+            f"{each} reads out-of-fold predictions, which {readers[0]} can't correct, since fold "
+            "students have feature spaces of their own: put it first or remove one of them"
+            for each in needy
+        ]
+        return faults
+
+
+def _feature_readers(recipe: Recipe) -> list[str]:
+    """The parts of a recipe that read where rows lie in feature space."""
+    found = [f"calibrator {c.kind}" for c in recipe.calibrators if isinstance(c, FromFeatures)]
+    if isinstance(recipe.selector, Compactness | ExpectedReward):
+        found.append(f"selector {recipe.selector.kind}")
+    if isinstance(recipe.targets.weight, Neighbourhood | Dual):
+        found.append(f"weighting {recipe.targets.weight.kind}")
+    return found

@@ -35,6 +35,7 @@ from trainables.models import AnyModel, Mlp, TimmModel
 from trainables.objective import SelectedTerm
 from trainables.randomness import derive
 from trainables.schedules import at_round
+from trainables.specialists import class_parts
 from trainables.student import StepCount, TrainingSpec
 
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -82,6 +83,11 @@ class Steps:
         self._num_rounds = config.recipe.policy.num_rounds
         self._student = student_read(config.recipe.student)
         _check_workers(config)
+        if 0 < self._data.num_classes < 2 * config.recipe.labelling.specialists:
+            raise ConfigError(
+                f"recipe.labelling.specialists is {config.recipe.labelling.specialists}, but the "
+                f"data set's {data.num_classes} classes make no parts of at least 2: lower it"
+            )
 
     def train(
         self,
@@ -96,8 +102,10 @@ class Steps:
     ) -> Step[TrainJob]:
         """Training of round ``round_`` on a selection of ``num_selected`` rows (None, 0: none).
 
-        ``member`` tells the students of a round apart; they differ in their seed.
+        ``member`` tells the students of a round apart; they differ in their seed, and specialists
+        in their classes.
         """
+        classes = self._classes_of(member)
         training = resolve_training(
             self._recipe.training, round_, self._num_rounds, has_selection=selection is not None
         )
@@ -115,6 +123,7 @@ class Steps:
         reads: dict[str, Any] = {"student": self._student, "training": training.plain()}
         if fold is not None:
             reads["fold"] = fold.plain()
+        reads |= {"classes": list(classes)} if classes else {}
         names = ("train", round_, member) if member else ("train", round_)
         seed = derive(self._recipe.seed, *names)
         identity = self._identity("train", reads, inputs, seed)
@@ -131,6 +140,7 @@ class Steps:
             start=start,
             fold=fold,
             out_of_fold=out_of_fold,
+            classes=classes,
             rows_per_pass=self._placement.rows_per_pass,
             checkpoint_every_s=self._placement.checkpoint_every_s,
         )
@@ -140,38 +150,74 @@ class Steps:
         """Labelling of the pool by each source of a round, by name.
 
         ``trains`` are the training steps of the round's students; none of them before round 0,
-        where only foreign sources label.
+        where only foreign sources label. The first source gives the features, if any are read.
         """
         found = {}
         for number, train in enumerate(trains):
-            found[f"label-{number}" if number else "label"] = self.label(train)
+            features = self._recipe.reads_features and not number
+            step = self.label(train, features=features, classes=self._classes_of(number))
+            found[f"label-{number}" if number else "label"] = step
         for number, source in enumerate(self._recipe.labelling.foreign):
             if source.rounds == "all" or not trains:
                 when = "" if trains else "-before"
-                found[f"label-foreign-{number}{when}"] = self._label_foreign(source)
+                features = self._recipe.reads_features and not found
+                step = self._label_foreign(source, features=features)
+                found[f"label-foreign-{number}{when}"] = step
         return found
 
-    def label(self, train: str) -> Step[LabelJob]:
-        """Labelling of the pool by the teacher of a training step."""
+    def _classes_of(self, member: int) -> tuple[int, ...]:
+        """Classes of a round's student; none for one that knows all."""
+        labelling = self._recipe.labelling
+        if member < labelling.students:
+            return ()
+        parts = class_parts(self._data.num_classes, labelling.specialists)
+        return parts[member - labelling.students]
+
+    def label(
+        self, train: str, *, features: bool = False, classes: tuple[int, ...] = ()
+    ) -> Step[LabelJob]:
+        """Labelling of the pool by the teacher of a training step, which knows these classes."""
         labelling = reading(self._recipe.labelling)
         inputs = {"train": train, "pool": self._manifest.pool.digest}
-        identity = self._identity("label", {"labelling": labelling.plain()}, inputs)
-        rows = self._placement.label_rows_per_pass
-        job = LabelJob(**self._job(identity), train=train, labelling=labelling, rows_per_pass=rows)
+        reads: dict[str, Any] = {"labelling": labelling.plain()}
+        reads |= {"features": True} if features else {}
+        reads |= {"classes": list(classes)} if classes else {}
+        identity = self._identity("label", reads, inputs)
+        job = LabelJob(
+            **self._job(identity),
+            train=train,
+            labelling=labelling,
+            classes=classes,
+            features=features,
+            rows_per_pass=self._placement.label_rows_per_pass,
+        )
         return Step(identity, job)
 
-    def _label_foreign(self, source: ForeignSource) -> Step[LabelJob]:
-        labelling = reading(self._recipe.labelling, passes=1)
+    def _label_foreign(self, source: ForeignSource, *, features: bool) -> Step[LabelJob]:
+        labelling = reading(self._recipe.labelling, once=True)
         read = source.plain() | content_of(files_of(source), "recipe.labelling.foreign")
         read.pop("rounds")
         inputs = {"pool": self._manifest.pool.digest}
-        reads = {"labelling": labelling.plain(), "source": read}
+        reads: dict[str, Any] = {"labelling": labelling.plain(), "source": read}
+        reads |= {"features": True} if features else {}
         identity = self._identity("label", reads, inputs)
-        rows = self._placement.label_rows_per_pass
         job = LabelJob(
-            **self._job(identity), source=_placed(source), labelling=labelling, rows_per_pass=rows
+            **self._job(identity),
+            source=_placed(source),
+            labelling=labelling,
+            features=features,
+            rows_per_pass=self._placement.label_rows_per_pass,
         )
         return Step(identity, job)
+
+    def beside(self, tables: Sequence[str], before: Sequence[str]) -> list[str]:
+        """Tables of a round's sources, then the first student's of the rounds before, each once.
+
+        ``before`` are the first students' tables of all rounds before, in order.
+        """
+        earlier = list(dict.fromkeys(reversed(before)))
+        earlier = [table for table in earlier if table not in tables]
+        return [*tables, *earlier[: self._recipe.labelling.earlier]]
 
     def combine(
         self, predictions: Sequence[str], before: str | None, *, students: bool
@@ -183,7 +229,7 @@ class Steps:
         """
         labelling = self._recipe.labelling
         several = len(predictions) > 1 or labelling.remember
-        says_doubt = students and labelling.passes > 1
+        says_doubt = students and labelling.in_passes
         if not several and (says_doubt or not self._recipe.filters):
             return None
         inputs = {f"source-{i}": address for i, address in enumerate(predictions)}
@@ -205,19 +251,25 @@ class Steps:
         )
         return Step(identity, job)
 
-    def cross_label(self, folds: tuple[str, ...]) -> Step[CrossLabelJob]:
-        """Out-of-fold predictions of the labelled rows by fold students."""
-        labelling = reading(self._recipe.labelling, passes=1)
+    def cross_label(self, folds: tuple[str, ...], train: str | None = None) -> Step[CrossLabelJob]:
+        """Out-of-fold predictions of the labelled rows by fold students.
+
+        ``train`` is the training step whose teacher labels the pool.
+        """
+        labelling = reading(self._recipe.labelling, once=True)
         inputs = {f"fold-{i}": address for i, address in enumerate(folds)}
         inputs["labelled"] = self._manifest.labelled.digest
+        nearness = train if self._recipe.reads_nearness else None
+        if nearness is not None:
+            inputs["train"] = nearness
         identity = self._identity("cross_label", {"labelling": labelling.plain()}, inputs)
-        job = CrossLabelJob(**self._job(identity), folds=folds, labelling=labelling)
+        job = CrossLabelJob(**self._job(identity), folds=folds, train=nearness, labelling=labelling)
         return Step(identity, job)
 
     def cross_label_foreign(self) -> Step[CrossLabelJob]:
         """Predictions of the labelled rows by the foreign sources, which never saw them."""
         labelling, foreign = (
-            reading(self._recipe.labelling, passes=1),
+            reading(self._recipe.labelling, once=True),
             self._recipe.labelling.foreign,
         )
         combine = self._recipe.labelling.combine
@@ -253,12 +305,12 @@ class Steps:
         selector = at_round(self._recipe.selector, at, last)
         calibrators = tuple(at_round(each, at, last) for each in self._recipe.calibrators)
         filters = tuple(at_round(each, at, last) for each in self._recipe.filters)
+        targets = at_round(self._recipe.targets, at, last)
         inputs = {"predictions": predictions, "labelled": self._manifest.labelled.digest}
         if out_of_fold is not None:
             inputs["out_of_fold"] = out_of_fold
         if previous is not None:
             inputs["previous"] = previous
-        targets = self._recipe.targets
         if targets.kind == "hard":
             targets = targets.model_copy(update={"temperature": 1.0})  # hard targets read none
         if not calibrators:
@@ -369,12 +421,18 @@ def _placed(source: ForeignSource) -> ForeignSource:
     return source.model_copy(update={k: path.absolute() for k, path in files_of(source).items()})
 
 
-def reading(labelling: LabellingSpec, passes: int | None = None) -> LabellingSpec:
-    """What one source's labelling reads of the settings; the rest has its default."""
+def reading(labelling: LabellingSpec, *, once: bool = False) -> LabellingSpec:
+    """What one source's labelling reads of the settings; the rest has its default.
+
+    With ``once`` it labels every row in one pass.
+    """
+    views = 1 if once else labelling.views
     return LabellingSpec(
         temperature=labelling.temperature,
         flips=labelling.flips,
-        passes=labelling.passes if passes is None else passes,
+        passes=1 if once else labelling.passes,
+        views=views,
+        view=labelling.view if views > 1 else WEAK,
     )
 
 

@@ -1,9 +1,10 @@
 """What a teacher believes about a block of pool rows, as arrays.
 
-Legend: N rows, C classes.
+Legend: N rows, C classes, D features.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +41,9 @@ class Beliefs:
     """What the sources disagree about, where several labelled."""
     eligible: np.ndarray | None = None
     """Rows that passed the filters, bool [N]; None if there are none."""
+    features: np.ndarray | None = None
+    """Where rows lie in the feature space of the network that labelled them: float16 [N, D] of
+    length 1, or 0 for a row without direction; None where nothing reads them."""
 
     def __len__(self) -> int:
         return len(self.example_ids)
@@ -47,6 +51,32 @@ class Beliefs:
     @property
     def num_classes(self) -> int:
         return int(self.log_probs.shape[1])
+
+    @property
+    def num_features(self) -> int:
+        """Features of a row; 0 if there are none."""
+        return 0 if self.features is None else int(self.features.shape[1])
+
+    def taken(self, at: np.ndarray) -> "Beliefs":
+        """The rows at these places [n], without what several sources disagree about."""
+        return Beliefs(
+            [self.example_ids[i] for i in at.tolist()],
+            self.labels[at],
+            self.confidence[at],
+            self.log_probs[at],
+            eligible=None if self.eligible is None else self.eligible[at],
+            features=None if self.features is None else self.features[at],
+        )
+
+    def located(self) -> np.ndarray:
+        """Features of the rows, float16 [N, D].
+
+        Raises:
+            ValueError: The table holds none.
+        """
+        if self.features is None:
+            raise ValueError("the prediction table holds no features")
+        return self.features
 
     @classmethod
     def of_log_probs(cls, example_ids: list[str], log_probs: np.ndarray) -> "Beliefs":
@@ -60,20 +90,18 @@ class Beliefs:
     def of_table(cls, table: pa.Table) -> "Beliefs":
         """Beliefs from rows of the prediction table."""
         table = table.combine_chunks()
-        width = table.schema.field("log_probs").type.list_size
-        flat = np.concatenate(
-            [c.flatten().to_numpy(zero_copy_only=False) for c in table["log_probs"].chunks]
-            or [np.zeros(0, np.float32)]
-        )
-        doubt = None
+        features, doubt = None, None
+        if "features" in table.column_names:
+            features = _lists(table, "features", np.dtype(np.float16))
         if "agreement" in table.column_names:
             doubt = Doubt(*(table[name].to_numpy() for name in DOUBT))
         return cls(
             table["example_id"].to_pylist(),
             table["label"].to_numpy().astype(np.int64),
             table["confidence"].to_numpy(),
-            flat.reshape(-1, width),
+            _lists(table, "log_probs", np.dtype(np.float32)),
             doubt,
+            features=features,
         )
 
     def to_table(self, schema: pa.Schema) -> pa.Table:
@@ -88,6 +116,10 @@ class Beliefs:
         }
         if self.doubt is not None:
             columns |= {name: pa.array(getattr(self.doubt, name)) for name in DOUBT}
+        if self.features is not None:
+            columns["features"] = pa.FixedSizeListArray.from_arrays(
+                pa.array(self.features.ravel()), type=schema.field("features").type
+            )
         return pa.table(columns, schema=schema)
 
     def usable(self) -> np.ndarray:
@@ -97,3 +129,10 @@ class Beliefs:
         """
         numbers = (self.log_probs < np.inf).all(axis=1)
         return np.asarray(numbers if self.eligible is None else numbers & self.eligible)
+
+
+def _lists(table: pa.Table, name: str, kind: np.dtype[Any]) -> np.ndarray:
+    """A column of fixed-size lists as an array [N, width]."""
+    width = table.schema.field(name).type.list_size
+    chunks = [c.flatten().to_numpy(zero_copy_only=False) for c in table[name].chunks]
+    return np.concatenate(chunks or [np.zeros(0, kind)]).reshape(-1, width)

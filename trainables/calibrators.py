@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import Field
@@ -41,8 +41,11 @@ def missing_mass(log_probs: np.ndarray) -> np.ndarray:
 class RowMap(Protocol):
     """A map of each row on its own; mass that a row misses stays away from it."""
 
-    def applied(self, log_probs: np.ndarray) -> np.ndarray:
-        """Mapped log-probabilities float32 [N, C]."""
+    def applied(self, log_probs: np.ndarray, rows: Beliefs | None = None) -> np.ndarray:
+        """Mapped log-probabilities float32 [N, C].
+
+        ``rows`` are the beliefs that they were part of, for maps that read ids and features.
+        """
 
     def then(self, after: "RowMap") -> "RowMap":
         """This map followed by another one."""
@@ -67,14 +70,15 @@ class Tilt:
             return after
         apart = (self.sink, *((after.sink, after.least) if isinstance(after, Tilt) else ()))
         if not isinstance(after, Tilt) or any(value is not None for value in apart):
-            return InTurn((self, *_maps(after)))
+            return InTurn((self, *maps_of(after)))
         mine = [after.power * value for value in self.shift]
         theirs = after.shift or (0.0,) * len(mine)
         shift = tuple(a + b for a, b in zip(mine, theirs, strict=True)) if mine else after.shift
         return Tilt(self.power * after.power, shift, least=self.least)
 
-    def applied(self, log_probs: np.ndarray) -> np.ndarray:
+    def applied(self, log_probs: np.ndarray, rows: Beliefs | None = None) -> np.ndarray:
         """Tilted log-probabilities float32 [N, C]; the same bits if the tilt does nothing."""
+        del rows
         if self == Tilt():
             return log_probs
         mass = missing_mass(log_probs)
@@ -96,11 +100,11 @@ class InTurn:
 
     def then(self, after: RowMap) -> RowMap:
         """These maps followed by another one."""
-        return InTurn((*self.maps[:-1], *_maps(self.maps[-1].then(after))))
+        return InTurn((*self.maps[:-1], *maps_of(self.maps[-1].then(after))))
 
-    def applied(self, log_probs: np.ndarray) -> np.ndarray:
+    def applied(self, log_probs: np.ndarray, rows: Beliefs | None = None) -> np.ndarray:
         """Mapped log-probabilities float32 [N, C]."""
-        return reduce(lambda logs, each: each.applied(logs), self.maps, log_probs)
+        return reduce(lambda logs, each: each.applied(logs, rows), self.maps, log_probs)
 
 
 @dataclass(frozen=True)
@@ -111,17 +115,18 @@ class Refined:
 
     def then(self, after: RowMap) -> RowMap:
         """This map followed by another one."""
-        return InTurn((self, *_maps(after)))
+        return InTurn((self, *maps_of(after)))
 
-    def applied(self, log_probs: np.ndarray) -> np.ndarray:
+    def applied(self, log_probs: np.ndarray, rows: Beliefs | None = None) -> np.ndarray:
         """Mapped log-probabilities float32 [N, C]; rows of NaN stay so."""
+        del rows
         mass = missing_mass(log_probs)
         with np.errstate(divide="ignore"):
             logs = np.log(self.refinery.labels(log_probs - mass))
         return np.asarray((logs + mass).astype(np.float32))
 
 
-def _maps(whole: RowMap) -> tuple[RowMap, ...]:
+def maps_of(whole: RowMap) -> tuple[RowMap, ...]:
     """The maps that a map is made of."""
     return whole.maps if isinstance(whole, InTurn) else (whole,)
 
@@ -130,8 +135,10 @@ def calibrated(by: RowMap, beliefs: Beliefs) -> Beliefs:
     """The beliefs behind a map of their rows; the same object if it does nothing."""
     if by == Tilt():
         return beliefs
-    mapped = Beliefs.of_log_probs(beliefs.example_ids, by.applied(beliefs.log_probs))
-    return replace(mapped, doubt=beliefs.doubt, eligible=beliefs.eligible)
+    mapped = Beliefs.of_log_probs(beliefs.example_ids, by.applied(beliefs.log_probs, beliefs))
+    return replace(
+        mapped, doubt=beliefs.doubt, eligible=beliefs.eligible, features=beliefs.features
+    )
 
 
 class Temperature(Spec):
@@ -289,19 +296,39 @@ Calibrator = Annotated[
 ]
 
 
+@runtime_checkable
+class FromFeatures(Protocol):
+    """A calibrator that reads where rows lie in feature space."""
+
+    needs_features: ClassVar[bool]
+
+    def fit_sample(self, sample: Beliefs) -> RowMap:
+        """The map that a sample of the pool gives, as the map before it leaves the rows."""
+
+
 def fit_chain(
-    calibrators: Sequence[Calibrator],
+    calibrators: Sequence[Calibrator | FromFeatures],
     mean_of: Callable[[int, RowMap], np.ndarray],
     labelled: Labelled,
     rows_of: Callable[[RowMap], np.ndarray] | None = None,
+    sample_of: Callable[[RowMap], Beliefs] | None = None,
 ) -> RowMap:
     """The calibrators fitted one after the other, as one map.
 
     ``mean_of`` gives the mean prediction [C] that calibrator i sees behind the map before it,
-    ``rows_of`` a sample of the pool's log-probabilities [n, C] behind it.
+    ``rows_of`` a sample of the pool's log-probabilities [n, C] behind it, ``sample_of`` the same
+    rows with their features.
+
+    Raises:
+        ValueError: A calibrator reads rows and there is no sample of them.
     """
     whole: RowMap = Tilt()
     for i, calibrator in enumerate(calibrators):
+        if isinstance(calibrator, FromFeatures):
+            if sample_of is None:
+                raise ValueError("calibrators that read features act on the stored table only")
+            whole = whole.then(calibrator.fit_sample(sample_of(whole)))
+            continue
         if isinstance(calibrator, Transport):
             if rows_of is None:
                 raise ValueError(f"calibrator {calibrator.kind} acts on the stored table only")

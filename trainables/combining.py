@@ -136,8 +136,53 @@ class _Voted:
         return np.asarray(np.where(known[:, None], logs, np.nan))
 
 
+class Specialists(Spec):
+    """Sources that know some classes only, mapped into the space of all of them.
+
+    A source that gives a class minus infinity says nothing of it. With p the mean of the sources
+    that know all classes (uniform if there is none), a source that knows the set S becomes
+    q_k = p(S) q(k | S) in S and p_k elsewhere. The result is (1 - trust) p_k + trust times the mean
+    q_k of the sources that know k, normalised. Source: house rule; Gao et al., Knowledge
+    concentration, arXiv:1711.07607, leaves it open here.
+    """
+
+    kind: Literal["specialists"] = "specialists"
+    trust: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the specialists in the result; 0 leaves the sources that know all classes."""
+
+    def fit(self, sample: np.ndarray) -> Combined:
+        del sample
+        return self
+
+    def log_probs(self, told: np.ndarray) -> np.ndarray:
+        joint, known = self.joint(told), told != -np.inf
+        general = _general(told)
+        partial = known & ~known.all(axis=2, keepdims=True)
+        times = partial.sum(axis=0)
+        special = np.where(partial, joint, 0).sum(axis=0) / np.maximum(1, times)
+        found = (1 - self.trust) * general + self.trust * np.where(times, special, general)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(found / found.sum(axis=1, keepdims=True)))
+
+    def joint(self, told: np.ndarray) -> np.ndarray:
+        """Each source's probabilities of all classes, float64 [M, N, C], as it is completed."""
+        known, general = told != -np.inf, _general(told)
+        inside = np.where(known, general, 0).sum(axis=2, keepdims=True)
+        probs = np.exp(told.astype(np.float64))
+        completed = np.where(known, inside * probs, general)
+        return np.asarray(np.where(known.all(axis=2, keepdims=True), probs, completed))
+
+
+def _general(told: np.ndarray) -> np.ndarray:
+    """Mean probabilities of the sources that know all classes, float64 [N, C]; else uniform."""
+    whole = (told != -np.inf).all(axis=2, keepdims=True)
+    count = whole.sum(axis=0)
+    total = np.where(whole, np.exp(told.astype(np.float64)), 0).sum(axis=0)
+    return np.asarray(np.where(count, total / np.maximum(1, count), 1 / told.shape[2]))
+
+
 Combiner = Annotated[
-    Mean | ConfidenceVote | Choose | LabelModel,
+    Mean | ConfidenceVote | Choose | LabelModel | Specialists,
     Field(discriminator="kind"),
 ]
 
@@ -155,6 +200,9 @@ def combined(
     count with ``keep``, the new ones with 1 - ``keep``, and as a further source of doubt.
     """
     logs = fitted.log_probs(told)
+    if isinstance(fitted, Specialists):
+        with np.errstate(divide="ignore"):
+            told = np.log(fitted.joint(told))
     if before is not None and keep:
         logs = mean_log_probs(np.stack([before, logs]), np.array([keep, 1 - keep]))
         told = np.concatenate([told, before[None]])

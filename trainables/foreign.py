@@ -14,7 +14,7 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainables.models import pretrained_network
+from trainables.models import logits_and_features, pretrained_network
 from trainables.spec import Spec
 
 ClassMap = tuple[tuple[Annotated[int, Field(ge=0)], ...], ...]
@@ -31,8 +31,8 @@ class TimmSource(Spec):
     num_outputs: Annotated[int, Field(ge=2)] | None = None
     """Classes of the checkpoint's classifier; None: as many as timm's own weights have."""
     classes: ClassMap = ()
-    """For each of our classes the outputs that stand for it, whose probabilities are added; empty:
-    the outputs are our classes in our order."""
+    """For each of our classes the outputs that stand for it, whose probabilities are added; ()
+    for a class that it does not know; empty: the outputs are our classes in our order."""
     rounds: Literal["first", "all"] = "first"
     """Labels the pool before round 0 only, or beside the students in every round."""
 
@@ -47,7 +47,8 @@ class CallableSource(Spec):
     version: str = "1"
     """Change it when the function changes: labels are found in the store by it, not by the code."""
     classes: ClassMap = ()
-    """For each of our classes the outputs that stand for it; empty: they are our classes."""
+    """For each of our classes the outputs that stand for it, () for one that it does not know;
+    empty: they are our classes."""
     rounds: Literal["first", "all"] = "first"
     """Labels the pool before round 0 only, or beside the students in every round."""
 
@@ -125,13 +126,21 @@ class _Mapped(nn.Module):
             )
         if any(len(set(outputs)) < len(outputs) for outputs in classes):
             raise ValueError("classes names an output twice for one of our classes")
-        if any(not outputs for outputs in classes):
-            raise ValueError("classes must name at least one output for each of our classes")
+        if classes and not any(classes):
+            raise ValueError("classes must name at least one output for one of our classes")
         self._network, self._classes, self._num_classes = network, classes, num_classes
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities [B, C]; those of outputs that stand for no class are left out."""
-        found = torch.log_softmax(self._network(images).float(), dim=1)
+        return self._ours(self._network(images))
+
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [B, C] and features [B, D]; a function has none."""
+        logits, features = logits_and_features(self._network, images)
+        return self._ours(logits), features
+
+    def _ours(self, logits: Tensor) -> Tensor:
+        found = torch.log_softmax(logits.float(), dim=1)
         if not self._classes:
             if found.shape[1] != self._num_classes:
                 raise ValueError(
@@ -139,9 +148,13 @@ class _Mapped(nn.Module):
                     "classes: name in `classes` which outputs stand for each"
                 )
             return found
-        if (most := max(max(outputs) for outputs in self._classes)) >= found.shape[1]:
+        if (most := max(max(outputs, default=0) for outputs in self._classes)) >= found.shape[1]:
             raise ValueError(f"classes names output {most}, the source has {found.shape[1]}")
-        ours = [torch.logsumexp(found[:, list(outputs)], dim=1) for outputs in self._classes]
+        unknown = torch.full_like(found[:, 0], -torch.inf)
+        ours = [
+            torch.logsumexp(found[:, list(outputs)], dim=1) if outputs else unknown
+            for outputs in self._classes
+        ]
         return torch.log_softmax(torch.stack(ours, dim=1), dim=1)
 
 
@@ -154,10 +167,15 @@ class _Prototypes(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities [B, C]."""
+        return self.logits_and_features(images)[0]
+
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities [B, C] and features [B, D]."""
         features = nn.functional.normalize(self._network(images).float(), dim=1)
         if features.shape[1] != self.embeddings.shape[1]:
             raise ValueError(
                 f"embeddings have {self.embeddings.shape[1]} numbers, the network's features "
                 f"{features.shape[1]}"
             )
-        return torch.log_softmax(features @ self.embeddings.T / self._temperature, dim=1)
+        near = features @ self.embeddings.T / self._temperature
+        return torch.log_softmax(near, dim=1), features

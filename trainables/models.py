@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
@@ -93,6 +93,27 @@ def _timm_model(spec: TimmModel, channels: int, size: int, num_classes: int) -> 
     return model
 
 
+@runtime_checkable
+class ShowsFeatures(Protocol):
+    """A network that tells its features itself."""
+
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, C] and features [B, D] of images."""
+
+
+def logits_and_features(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [B, C] of images and the pooled features [B, D] that the classifier reads."""
+    if isinstance(model, ShowsFeatures):
+        return model.logits_and_features(images)
+    if isinstance(model, _SmallCnn | _Mlp):
+        features = model.features(images)
+        return model.classifier(features), features
+    timm_model: Any = model
+    maps = timm_model.forward_features(images)
+    pooled: Tensor = timm_model.forward_head(maps, pre_logits=True)
+    return timm_model.forward_head(maps), pooled.flatten(1)
+
+
 def pretrained_network(
     name: str, checkpoint: Path | None, num_outputs: int | None, *, size: int | None = None
 ) -> nn.Module:
@@ -142,13 +163,20 @@ class _Prepared(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.network(self._prepared(images))
+        return found
+
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, C] and features [B, D] of images."""
+        return logits_and_features(self.network, self._prepared(images))
+
+    def _prepared(self, images: Tensor) -> Tensor:
         channels, *size = self._size
         if images.shape[1] != channels:
             images = images.mean(dim=1, keepdim=True).expand(-1, channels, -1, -1)
         if tuple(images.shape[2:]) != tuple(size):
             images = nn.functional.interpolate(images, size, mode="bicubic", antialias=True)
-        found: Tensor = self.network((images - self.mean) / self.std)
-        return found
+        return (images - self.mean) / self.std
 
 
 def synchronised(model: nn.Module) -> nn.Module:

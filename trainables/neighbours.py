@@ -148,11 +148,29 @@ def prototypes(
     labels: np.ndarray,
     num_classes: int,
     fallback: np.ndarray | None = None,
+    trim: float = 0.0,
 ) -> np.ndarray:
     """Directions of the classes' mean features, float32 [C, D], from rows [N, D] of classes [N].
 
-    A class without rows has that of ``fallback`` [C, D], or 0, which no row is ever near to.
+    A class without rows has that of ``fallback`` [C, D], or 0, which no row is ever near to. The
+    share ``trim`` of a class's rows that is farthest from its mean is left out of a second mean.
     """
+    found = _mean_directions(features, labels, num_classes, fallback)
+    if not trim:
+        return found
+    near = cosines_to(found, features)[np.arange(len(labels)), labels]
+    kept = labels.copy()
+    for label in range(num_classes):
+        mine = np.flatnonzero((labels == label) & (near > -np.inf))
+        order = mine[np.argsort(near[mine], kind="stable")]
+        kept[order[: int(trim * len(order))]] = -1
+    return _mean_directions(features, kept, num_classes, fallback)
+
+
+def _mean_directions(
+    features: np.ndarray, labels: np.ndarray, num_classes: int, fallback: np.ndarray | None
+) -> np.ndarray:
+    """Directions of the classes' mean features, float32 [C, D]."""
     unit, usable = directions(features)
     usable = usable & (labels >= 0)
     sums = np.zeros((num_classes, features.shape[1]))
@@ -171,7 +189,7 @@ def prototype_log_probs(
 
     A class whose prototype is 0 has -inf; a row without direction is equally likely of any class.
     """
-    cosines = _cosines_to(prototypes, features)
+    cosines = cosines_to(prototypes, features)
     unsure = ~(cosines > -np.inf).any(axis=1, keepdims=True)
     logits = np.where(unsure, 0, cosines / temperature)
     return np.asarray(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
@@ -184,7 +202,7 @@ def class_margins(features: np.ndarray, prototypes: np.ndarray, labels: np.ndarr
     of 0 counts as opposite. House rule after what Ali et al., PICS, arXiv:2507.22075, call in-class
     compactness and cross-class separation.
     """
-    cosines = np.maximum(_cosines_to(prototypes, features), -1)
+    cosines = np.maximum(cosines_to(prototypes, features), -1)
     rows = np.arange(len(cosines))
     own = cosines[rows, labels]
     cosines[rows, labels] = -1
@@ -223,7 +241,7 @@ def agreement(probs: np.ndarray, other: np.ndarray, labels: np.ndarray) -> np.nd
     return np.asarray(first[rows, labels] * second[rows, labels] / top)
 
 
-def _cosines_to(prototypes: np.ndarray, features: np.ndarray) -> np.ndarray:
+def cosines_to(prototypes: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Cosines float64 [N, C]; -inf where either has no direction."""
     unit, whole = directions(prototypes)
     cosines = np.empty((len(features), len(prototypes)))

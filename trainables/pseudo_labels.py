@@ -56,9 +56,7 @@ class PseudoLabeller:
         seen = calibrated(self.tilt, told)
         accepted = self.rule.accepts(seen)
         source = self.targets.source(told, seen)
-        weights = np.where(
-            accepted, self.weights.of(seen.labels, seen.confidence, seen.log_probs), 0
-        )
+        weights = np.where(accepted, self.weights.of_rows(told, seen), 0)
         targets = self.targets.distribution(source)
         return PseudoLabels(accepted, source.labels, targets, weights.astype(np.float32))
 

@@ -54,11 +54,13 @@ REFUSED = _table(
 """Rows that could not be used, each with its origin and the reason."""
 
 
-def predictions(num_classes: int, *, doubt: bool = False) -> pa.Schema:
+def predictions(num_classes: int, *, doubt: bool = False, features: int = 0) -> pa.Schema:
     """What the teacher believes: one row for each pool example.
 
-    With ``doubt`` it holds as well how far several sources are apart.
+    With ``doubt`` it holds as well how far several sources are apart, with ``features`` so many
+    numbers a row that say where it lies in the network's feature space, of length 1.
     """
+    lies = pa.list_(_need("item", pa.float16()), features)
     columns = ("agreement", "spread", "margin") if doubt else ()
     return _table(
         "predictions",
@@ -67,6 +69,7 @@ def predictions(num_classes: int, *, doubt: bool = False) -> pa.Schema:
         _need("confidence", pa.float32()),
         _need("log_probs", pa.list_(_need("item", pa.float32()), num_classes)),
         *(_need(name, pa.float32()) for name in columns),
+        *([_need("features", lies)] if features else []),
     )
 
 

@@ -13,7 +13,7 @@ from orchestrator.jobs.selecting import shard_name
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas
-from trainables.beliefs import Beliefs, Doubt
+from trainables.beliefs import Beliefs
 from trainables.combining import Combined, LabelModel, combined
 from trainables.sample import Sample, limit_of, sample
 from trainables.spec import Spec
@@ -56,13 +56,11 @@ def combine_shards(
 ) -> list[CombinedShard]:
     """Combine some shards and write them."""
     store = Store(job.store)
-    folder, schema = (
-        store.folder("label", job.address),
-        schemas.predictions(job.num_classes, doubt=True),
-    )
-    found = []
+    folder, found = store.folder("label", job.address), []
     for fragment in fragments:
-        ids, told, doubt = _told(job, fragment)
+        ids, told, first = _told(job, fragment)
+        width = first.num_features
+        schema = schemas.predictions(job.num_classes, doubt=True, features=width)
         before = None
         if job.before is not None:
             record = store.record("label", job.before)
@@ -70,8 +68,8 @@ def combine_shards(
             _same_rows(ids, old.example_ids, fragment)
             before = old.log_probs
         beliefs = combined(fitted, ids, told, before, job.remember)
-        if doubt is not None:
-            beliefs = replace(beliefs, doubt=doubt)
+        doubt = first.doubt if len(told) == 1 else None  # that of its passes, if it is alone
+        beliefs = replace(beliefs, doubt=doubt or beliefs.doubt, features=first.features)
         table = schemas.conform(
             beliefs.to_table(schema), schema, f"combined predictions of fragment {fragment}"
         )
@@ -91,10 +89,10 @@ def gather_combined(job: CombineJob, shards: Sequence[CombinedShard]) -> Outcome
     return Outcome(tuple(shard.file for shard in ordered), counts, {})
 
 
-def _told(job: CombineJob, fragment: int) -> tuple[list[str], np.ndarray, Doubt | None]:
-    """Ids of a fragment's rows and what every source believes of them, float32 [M, N, C].
+def _told(job: CombineJob, fragment: int) -> tuple[list[str], np.ndarray, Beliefs]:
+    """Ids of a fragment's rows, what every source believes of them, float32 [M, N, C], the first's.
 
-    With the doubt of its passes where a source is alone.
+    The features of the combined rows are those of the first source.
     """
     store = Store(job.store)
     parts = [
@@ -103,8 +101,7 @@ def _told(job: CombineJob, fragment: int) -> tuple[list[str], np.ndarray, Doubt 
     ]
     for part in parts[1:]:
         _same_rows(parts[0].example_ids, part.example_ids, fragment)
-    doubt = parts[0].doubt if len(parts) == 1 else None
-    return parts[0].example_ids, np.stack([part.log_probs for part in parts]), doubt
+    return parts[0].example_ids, np.stack([part.log_probs for part in parts]), parts[0]
 
 
 def _same_rows(ours: list[str], theirs: list[str], fragment: int) -> None:

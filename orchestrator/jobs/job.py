@@ -5,11 +5,11 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from orchestrator.recipe import LabellingSpec
-from trainables.calibrators import Calibrator
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import ForeignSource
 from trainables.models import ModelSpec
+from trainables.nearby import TableCalibrator
 from trainables.selectors.library import Selector
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
@@ -82,6 +82,8 @@ class TrainJob(Job):
     """Labelled rows to leave out; None uses all."""
     out_of_fold: str | None = None
     """Address of the labelled rows' out-of-fold predictions, if the loss reads them."""
+    classes: tuple[int, ...] = ()
+    """Classes of a specialist, which sees no row of another; empty: all."""
     rows_per_pass: int = 0
     checkpoint_every_s: float = 30.0
 
@@ -93,7 +95,11 @@ class LabelJob(Job):
     """Address of the training step whose teacher labels."""
     source: ForeignSource | None = None
     """The foreign source that labels instead."""
+    classes: tuple[int, ...] = ()
+    """Classes that a specialist speaks of; empty: all."""
     labelling: LabellingSpec
+    features: bool = False
+    """Whether the table says where rows lie in the network's feature space."""
     rows_per_pass: int = 512
 
 
@@ -119,6 +125,9 @@ class CrossLabelJob(Job):
     """Foreign sources that label all labelled rows instead: they never saw one."""
     combine: Combiner = Mean()
     """How several foreign sources become one."""
+    train: str | None = None
+    """Address of the training step whose teacher labels the pool, if a selector asks how near
+    labelled rows are to the classes."""
     labelling: LabellingSpec
 
 
@@ -132,7 +141,7 @@ class SelectJob(Job):
     filters: tuple[Filter, ...] = ()
     previous: str | None = None
     """Address of the selection whose rows keep their label; None chooses from the whole pool."""
-    calibrators: tuple[Calibrator, ...] = ()
+    calibrators: tuple[TableCalibrator, ...] = ()
     selector: Selector
     targets: TargetSpec
     seed: int

@@ -13,21 +13,20 @@ from torch import nn
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, DataError
-from orchestrator.jobs.decoded import Decoded, decode_rows, decoded_fragment
+from orchestrator.jobs.decoded import decode_rows, decoded_fragment
 from orchestrator.jobs.job import CrossLabelJob, Job, LabelJob
+from orchestrator.jobs.nearness import nearness_in_fold, write_nearness
+from orchestrator.jobs.predicting import predict, predict_in_passes
 from orchestrator.jobs.training import OUT_OF_FOLD, fold_of, load_teacher
-from orchestrator.recipe import LabellingSpec
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome, StepFolder, Store, dumps
 from trainables import schemas
-from trainables.batches import as_floats
 from trainables.beliefs import Beliefs
-from trainables.combining import Mean, combined
+from trainables.combining import combined
 from trainables.foreign import CallableSource, ForeignSource, load_source
-from trainables.randomness import derive
+from trainables.neighbours import prototypes
 from trainables.spec import Spec
-
-ROWS_IN_PASSES = 512
+from trainables.specialists import Restricted
 
 
 class ShardReport(Spec):
@@ -66,9 +65,15 @@ class Labeller:
         job, began_at = self._job, time.time()
         entry = self._data.manifest.pool.files[fragment]
         decoded = decoded_fragment(self._data, entry, job.form)
-        if job.labelling.passes > 1 and job.source is None:
+        if job.labelling.in_passes and job.source is None:
             beliefs = predict_in_passes(
-                self._model, decoded, job.labelling, self._device, job.num_classes, seed=fragment
+                self._model,
+                decoded,
+                job.labelling,
+                self._device,
+                job.num_classes,
+                seed=fragment,
+                features=job.features,
             )
         else:
             beliefs = predict(
@@ -79,9 +84,11 @@ class Labeller:
                 self._device,
                 job.num_classes,
                 foreign=job.source is not None,
+                features=job.features,
             )
-        doubt = beliefs.doubt is not None
-        table = beliefs.to_table(schemas.predictions(job.num_classes, doubt=doubt))
+        doubt, width = beliefs.doubt is not None, beliefs.num_features
+        schema = schemas.predictions(job.num_classes, doubt=doubt, features=width)
+        table = beliefs.to_table(schema)
         table = schemas.conform(table, table.schema, f"predictions of fragment {fragment}")
         report = ShardReport(
             fragment=fragment,
@@ -102,7 +109,10 @@ def load_labeller(store: Store, job: LabelJob) -> nn.Module:
         ConfigError: The foreign source can't be loaded or does not fit the classes.
     """
     if job.train is not None:
-        return load_teacher(store, job, job.train)
+        teacher = load_teacher(store, job, job.train)
+        if not job.classes:
+            return teacher
+        return Restricted(teacher, job.classes, job.num_classes).eval()
     assert job.source is not None  # noqa: S101 - one of the two is set
     return foreign_network(job.source, job)
 
@@ -121,77 +131,6 @@ def foreign_network(source: ForeignSource, job: Job) -> nn.Module:
         name = source.target if isinstance(source, CallableSource) else source.model
         raise ConfigError(f"recipe.labelling.foreign: {name}: {error}") from error
     return network
-
-
-def predict_in_passes(
-    model: nn.Module,
-    decoded: Decoded,
-    labelling: LabellingSpec,
-    device: torch.device,
-    num_classes: int,
-    *,
-    seed: int,
-) -> Beliefs:
-    """The mean of several passes with dropout on, and how far they are apart.
-
-    Batches have a fixed size here: what dropout draws depends on it.
-    """
-    model.train()  # some networks drop in their forward, not in a module
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-    passes = []
-    with torch.random.fork_rng():
-        for number in range(labelling.passes):
-            torch.manual_seed(derive(seed, "pass", number))
-            told = predict(model, decoded, labelling, ROWS_IN_PASSES, device, num_classes)
-            passes.append(told.log_probs)
-    model.eval()
-    return combined(Mean(), decoded.example_ids, np.stack(passes))
-
-
-@torch.inference_mode()
-def predict(
-    model: nn.Module,
-    decoded: Decoded,
-    labelling: LabellingSpec,
-    rows_per_pass: int,
-    device: torch.device,
-    num_classes: int,
-    *,
-    foreign: bool = False,
-) -> Beliefs:
-    """What the model believes about decoded images; log-probabilities are float32.
-
-    Raises:
-        DataError: The model returns numbers that are not finite.
-    """
-    blocks = [
-        _log_probs(model, decoded.pixels[at : at + rows_per_pass], labelling, device)
-        for at in range(0, len(decoded.pixels), rows_per_pass)
-    ]
-    log_probs = np.concatenate(blocks or [np.zeros((0, num_classes), np.float32)])
-    if np.isnan(log_probs).any() and foreign:
-        raise DataError("a foreign source returned labels that are not numbers: mend or remove it")
-    if np.isnan(log_probs).any():
-        raise DataError(
-            "the teacher's predictions are not numbers, so its training diverged: lower "
-            "recipe.training.optimiser.learning_rate or set its max_grad_norm"
-        )
-    return Beliefs.of_log_probs(decoded.example_ids, log_probs)
-
-
-def _log_probs(
-    model: nn.Module, pixels: np.ndarray, labelling: LabellingSpec, device: torch.device
-) -> np.ndarray:
-    images = as_floats(torch.from_numpy(pixels).to(device))
-    images = images.contiguous(memory_format=torch.channels_last)
-    found = torch.log_softmax(model(images).float() / labelling.temperature, dim=1)
-    if labelling.flips:
-        mirrored = torch.log_softmax(model(images.flip(3)).float() / labelling.temperature, dim=1)
-        found = torch.logaddexp(found, mirrored) - float(np.log(2))
-    array: np.ndarray = found.cpu().numpy()
-    return array
 
 
 def finished(folder: StepFolder, fragment: int) -> ShardReport | None:
@@ -269,6 +208,9 @@ def label_out_of_fold(job: CrossLabelJob) -> Outcome:
     folder = store.folder("cross_label", job.address)
     table = data.table(data.manifest.labelled).sort_by("example_id")
     fold = fold_of(table["example_id"].to_pylist(), max(1, len(job.folds)))
+    near: tuple[FileEntry, ...] = ()
+    if job.train is not None:
+        near = _write_nearness(job, job.train, store, folder, table, fold)
     blocks = list(_fold_beliefs(job, store, table, fold))
     if job.sources:
         blocks, fold = [_foreign_beliefs(job, table)], np.zeros(table.num_rows, np.int64)
@@ -279,7 +221,7 @@ def label_out_of_fold(job: CrossLabelJob) -> Outcome:
         for k, b in enumerate(blocks)
     )
     entry = folder.write_table(OUT_OF_FOLD, merged)
-    return Outcome((entry,), {"rows": merged.num_rows}, {"accuracy": right / merged.num_rows})
+    return Outcome((entry, *near), {"rows": merged.num_rows}, {"accuracy": right / merged.num_rows})
 
 
 def _fold_beliefs(
@@ -290,6 +232,33 @@ def _fold_beliefs(
         decoded = decode_rows(rows, job.form)
         model = load_teacher(store, job, train)
         yield predict(model, decoded, job.labelling, 512, torch.device("cpu"), job.num_classes)
+
+
+def _write_nearness(
+    job: CrossLabelJob,
+    train: str,
+    store: Store,
+    folder: StepFolder,
+    table: pa.Table,
+    fold: np.ndarray,
+) -> tuple[FileEntry, ...]:
+    """Write how near labelled rows are to the classes for the fold student that never saw them."""
+    decoded = decode_rows(table, job.form)
+    labels = table["label"].to_numpy().astype(np.int64)
+
+    def features(step: str) -> np.ndarray:
+        model = load_teacher(store, job, step)
+        cpu = torch.device("cpu")
+        return predict(
+            model, decoded, job.labelling, 512, cpu, job.num_classes, features=True
+        ).located()
+
+    cosines = np.zeros((len(labels), job.num_classes), np.float32)
+    for number, step in enumerate(job.folds):
+        mine = fold == number
+        cosines[mine] = nearness_in_fold(features(step), labels, mine, job.num_classes)
+    anchors = prototypes(features(train), labels, job.num_classes)
+    return write_nearness(folder, decoded, cosines, anchors)
 
 
 def _foreign_beliefs(job: CrossLabelJob, table: pa.Table) -> Beliefs:

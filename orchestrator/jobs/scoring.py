@@ -8,7 +8,7 @@ from orchestrator.data.dataset import Dataset, Split
 from orchestrator.errors import DataError
 from orchestrator.jobs.decoded import decoded_fragment
 from orchestrator.jobs.job import ScoreJob
-from orchestrator.jobs.labelling import predict
+from orchestrator.jobs.predicting import predict
 from orchestrator.jobs.training import load_teacher
 from orchestrator.recipe import LabellingSpec
 from orchestrator.store.store import Outcome, Store

@@ -7,6 +7,7 @@ numbers, and applying it is local to a row.
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
 
@@ -16,16 +17,18 @@ import pyarrow.parquet as pq
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.jobs.job import SelectJob
+from orchestrator.jobs.nearness import read_nearness
 from orchestrator.jobs.training import OUT_OF_FOLD
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.beliefs import Beliefs
-from trainables.calibrators import RowMap, Tilt, calibrated, fit_chain
+from trainables.calibrators import FromFeatures, RowMap, Tilt, calibrated, fit_chain
 from trainables.filters import filtered
 from trainables.pool_mean import NOTHING, PoolMean, pool_mean
 from trainables.pseudo_labels import PseudoLabeller, PseudoLabels
 from trainables.sample import Sample, limit_of, sample
+from trainables.selectors.located import ExpectedReward
 from trainables.selectors.rules import Labelled
 from trainables.selectors.sketch import Sketch, sketch
 from trainables.spec import Spec
@@ -57,10 +60,13 @@ def calibrate(
     def mean_of(_: int, before: RowMap) -> np.ndarray:
         return reduce(PoolMean.merge, over(partial(mean_shards, job, before)), NOTHING).shares()
 
-    def rows_of(before: RowMap) -> np.ndarray:
-        return before.applied(sampled_rows(job, over))
+    def sample_of(before: RowMap) -> Beliefs:
+        return calibrated(before, sampled(job, over))
 
-    return fit_chain(job.calibrators, mean_of, labelled_of(job, Tilt()), rows_of)
+    def rows_of(before: RowMap) -> np.ndarray:
+        return sample_of(before).log_probs
+
+    return fit_chain(job.calibrators, mean_of, labelled_of(job, Tilt()), rows_of, sample_of)
 
 
 def needs_sample(job: SelectJob) -> bool:
@@ -68,25 +74,31 @@ def needs_sample(job: SelectJob) -> bool:
     return job.selector.needs_sample or job.targets.weight.needs_sample
 
 
-def sampled_rows(
-    job: SelectJob, over: Callable[[Callable[[Sequence[int]], Any]], list[Any]]
-) -> np.ndarray:
-    """Log-probabilities float32 [n, C] of a sample of the eligible rows, before calibration."""
-    limit = limit_of(job.num_classes)
-    parts = over(partial(sample_shards, job))
-    return np.asarray(reduce(lambda a, b: a.merge(b, limit), parts).values)
+def sampled(job: SelectJob, over: Callable[[Callable[[Sequence[int]], Any]], list[Any]]) -> Beliefs:
+    """A sample of the eligible rows, before calibration, with features where the table has them."""
+    merged = reduce(_merged, over(partial(sample_shards, job)))
+    logs, features = np.split(merged.values, [job.num_classes], axis=1)
+    found = Beliefs.of_log_probs(merged.ids.tolist(), logs)
+    return replace(found, features=features.astype(np.float16)) if features.size else found
 
 
 def sample_shards(job: SelectJob, fragments: Sequence[int]) -> Sample:
-    """The sample of some shards of the prediction table."""
-    store, limit = Store(job.store), limit_of(job.num_classes)
+    """The sample of some shards of the prediction table: log-probabilities, then features."""
+    store = Store(job.store)
     record, parts = store.record("label", job.predictions), []
     for fragment in fragments:
         told = _told(job, store.read_table(record, shard_name(fragment)))
-        usable = told.usable()
-        ids = [name for name, yes in zip(told.example_ids, usable.tolist(), strict=True) if yes]
-        parts.append(sample(ids, told.log_probs[usable], seed=job.seed, limit=limit))
-    return reduce(lambda a, b: a.merge(b, limit), parts)
+        told = told.taken(np.flatnonzero(told.usable()))
+        values = told.log_probs
+        if told.features is not None:
+            values = np.hstack([values, told.features.astype(np.float32)])
+        limit = limit_of(values.shape[1])
+        parts.append(sample(told.example_ids, values, seed=job.seed, limit=limit))
+    return reduce(_merged, parts)
+
+
+def _merged(one: Sample, other: Sample) -> Sample:
+    return one.merge(other, limit_of(one.values.shape[1]))
 
 
 def mean_shards(job: SelectJob, tilt: RowMap, fragments: Sequence[int]) -> PoolMean:
@@ -130,11 +142,20 @@ def labelled_of(job: SelectJob, tilt: RowMap) -> Labelled:
     store, data = Store(job.store), Dataset(job.data)
     labelled = data.table(data.manifest.labelled, ["example_id", "label"]).sort_by("example_id")
     labels = labelled["label"].to_numpy().astype(np.int64)
-    beliefs = None
-    if job.out_of_fold is not None:
+    beliefs, nearness = None, None
+    if job.out_of_fold is not None and _reads_out_of_fold(job):
         record = store.record("cross_label", job.out_of_fold)
         beliefs = calibrated(tilt, Beliefs.of_table(store.read_table(record, OUT_OF_FOLD)))
-    return Labelled(np.bincount(labels, minlength=job.num_classes), beliefs, labels)
+        if isinstance(job.selector, ExpectedReward):
+            nearness = read_nearness(store, record)
+    class_rows = np.bincount(labels, minlength=job.num_classes)
+    return Labelled(class_rows, beliefs, labels, nearness)
+
+
+def _reads_out_of_fold(job: SelectJob) -> bool:
+    """Whether anything reads out-of-fold predictions; behind features they can't be corrected."""
+    located = any(isinstance(each, FromFeatures) for each in job.calibrators)
+    return not located or any(each.needs_labelled for each in (job.selector, *job.calibrators))
 
 
 def select_shards(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 import torch.distributed as dist
 from pydantic import TypeAdapter
@@ -200,6 +201,7 @@ def load_training_set(job: TrainJob, store: Store, data: Dataset) -> TrainingSet
     if job.fold is not None:
         fold = fold_of(labelled["example_id"].to_pylist(), job.fold.of)
         labelled = labelled.filter(pa.array(fold != job.fold.number))
+    labelled = _known(labelled, job)
     bank = _Bank()
     own = decode_rows(labelled, job.form)
     if own.refused:
@@ -207,9 +209,11 @@ def load_training_set(job: TrainJob, store: Store, data: Dataset) -> TrainingSet
         raise DataError(f"labelled row {name!r}: {reason}; prepare the data again")
     bank.add(own.example_ids, own.pixels)
     plan = job.training.batch
-    shards = None
+    shards: list[pa.Table] | None = None
     if job.selection is not None and plan.selected:
         shards = _selected_shards(store.record("select", job.selection), store)
+        shards = [_known(shard, job) for shard in shards]
+        shards = shards if any(shard.num_rows for shard in shards) else None
     wanted = plan.pool * job.num_steps if job.training.reads_pool else 0
     drawn = _add_pool(bank, data, job, shards, wanted)
     images = bank.images()
@@ -220,6 +224,23 @@ def load_training_set(job: TrainJob, store: Store, data: Dataset) -> TrainingSet
         Source(images, bank.places(sorted(drawn))) if wanted else None,
         _told_out_of_fold(job, store, own.example_ids),
     )
+
+
+def _known(table: pa.Table, job: TrainJob) -> pa.Table:
+    """The rows of the classes that the student is to know.
+
+    Raises:
+        DataError: A specialist is left without labelled rows.
+    """
+    if not job.classes:
+        return table
+    found = table.filter(pc.is_in(table["label"], pa.array(job.classes, pa.int32())))
+    if "image" in table.column_names and not found.num_rows:
+        raise DataError(
+            f"no labelled row of the classes {list(job.classes)} for a specialist: label some, or "
+            "lower recipe.labelling.specialists"
+        )
+    return found
 
 
 def _told_out_of_fold(job: TrainJob, store: Store, example_ids: list[str]) -> torch.Tensor | None:

@@ -27,7 +27,7 @@ from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError
 from orchestrator.jobs.decoded import decoded_fragment
-from orchestrator.jobs.labelling import predict
+from orchestrator.jobs.predicting import predict
 from orchestrator.jobs.selecting import calibrate, labelled_of, merge_sketches, sketch_shards
 from orchestrator.jobs.training import load_teacher
 from orchestrator.recipe import Recipe
@@ -35,7 +35,8 @@ from orchestrator.runs import RunRecord
 from orchestrator.steps import Steps
 from orchestrator.store.store import Store
 from trainables.beliefs import Beliefs
-from trainables.calibrators import Calibrator, calibrated
+from trainables.calibrators import FromFeatures, calibrated
+from trainables.nearby import TableCalibrator
 from trainables.schedules import at_round
 from trainables.selectors.rules import Labelled, Rule
 from trainables.selectors.sketch import Sketch, row_keys
@@ -56,7 +57,7 @@ class Evidence:
     """What selectors may know of the labelled rows."""
     seed: int
     """Seed of the selections."""
-    calibrators: tuple[Calibrator, ...] = ()
+    calibrators: tuple[TableCalibrator, ...] = ()
     """Through what the predictions have gone."""
 
 
@@ -78,7 +79,16 @@ def gather_evidence(record: RunRecord) -> Evidence:
 
     Held out are the labelled rows, out of fold, if the recipe makes such predictions, else the
     validation rows.
+
+    Raises:
+        ConfigError: A calibrator reads features, which held-out rows do not have.
     """
+    for each in record.config.recipe.calibrators:
+        if isinstance(each, FromFeatures):
+            raise ConfigError(
+                f"screening can't judge behind calibrator {each.kind}, which reads features: set "
+                "screen to null"
+            )
     config, data, steps = record.config, Dataset(record.config.data), record.rounds[0].steps
     crossed = steps["cross_label"].address if "cross_label" in steps else None
     job = (

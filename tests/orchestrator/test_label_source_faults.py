@@ -34,7 +34,7 @@ def source(kind: str, **settings: object) -> str:
 REFUSED = {
     "filters of one source": (
         [FILTERED],
-        "set labelling.students, passes, remember, or a foreign source in all rounds",
+        "set labelling.students, passes, views, remember, earlier, or a foreign source in all",
     ),
     "filters of one source after foreign ones": (
         [FILTERED, foreign(rounds="first")],
@@ -54,6 +54,26 @@ REFUSED = {
     "passes of a timm network without dropout": (
         ["recipe.labelling.passes=3", "recipe.student={kind: timm, name: resnet18}"],
         "labelling.passes needs dropout in the student",
+    ),
+    "one specialist": (
+        ["recipe.labelling={specialists: 1, combine: {kind: specialists}}"],
+        "labelling.specialists must be 0 or at least 2",
+    ),
+    "specialists under a mean": (
+        ["recipe.labelling.specialists=2"],
+        "set its combine to {kind: specialists}",
+    ),
+    "a foreign specialist under a mean": (
+        [source("timm", model="resnet18", classes=[[0], []])],
+        "set its combine to {kind: specialists}",
+    ),
+    "specialists in the step": (
+        [
+            "recipe.labelling={specialists: 2, combine: {kind: specialists}}",
+            "recipe.training.batch.pool=8",
+            "recipe.training.objective.consistency={}",
+        ],
+        "labelling.specialists can't learn from pool rows of all classes",
     ),
     "one fold": (["recipe.labelling.out_of_fold=1"], "out_of_fold must be 0 or at least 2"),
     "doubly robust without folds": (
@@ -239,3 +259,9 @@ def test_broken_embeddings_are_an_error_of_the_config(make, tmp_path):
     (tmp_path / "embeddings.safetensors").write_bytes(b"these are no embeddings")
     with pytest.raises(ConfigError, match="recipe.labelling.foreign"):
         play(make(source("prototypes", model="test_resnet", **files)))
+
+
+def test_more_specialists_than_pairs_of_classes_are_refused(make):
+    config = make("recipe.labelling={specialists: 6, combine: {kind: specialists}}")
+    with pytest.raises(ConfigError, match="10 classes make no parts of at least 2: lower it"):
+        Steps(config, Dataset(config.data))

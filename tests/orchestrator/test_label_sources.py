@@ -265,11 +265,26 @@ def test_stopped_anywhere_and_started_again_equals_uninterrupted(make, tmp_path,
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_the_ray_engine_writes_the_tables_of_the_local_engine(make, tmp_path, weights):
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (
+            "recipe.labelling={students: 2, combine: {kind: label_model}, remember: 0.3}",
+            "recipe.filters=[{kind: agreement}]",
+        ),
+        (
+            "recipe.labelling={specialists: 2, combine: {kind: specialists}, views: 2}",
+            "recipe.calibrators=[{kind: neighbours}, {kind: prototypes}]",
+            "recipe.selector={kind: compactness}",
+            "recipe.targets.weight={kind: neighbourhood}",
+        ),
+    ],
+    ids=["students", "features"],
+)
+def test_the_ray_engine_writes_the_tables_of_the_local_engine(make, tmp_path, weights, parts):
     settings = (
-        "recipe.labelling={students: 2, combine: {kind: label_model}, remember: 0.3}",
+        *parts,
         checkpoint(weights, "first"),
-        "recipe.filters=[{kind: agreement}]",
         "recipe.policy.num_rounds=1",
     )
     local = make(*settings)
@@ -349,3 +364,105 @@ def test_doubly_robust_training_of_round_zero_reads_the_labels_of_the_foreign_so
     assert told["example_id"].to_pylist() == rows["example_id"].to_pylist()
     right = np.mean(told["label"].to_numpy() == rows["label"].to_numpy())
     assert store.record("cross_label", crossed).metrics["accuracy"] == pytest.approx(right)
+
+
+VIEWS = "recipe.labelling.views=3"
+
+
+def test_views_of_a_row_are_averaged_and_tell_how_far_they_are_apart(make):
+    plain, config = play(make()), make(VIEWS, "recipe.filters=[{kind: agreement}]")
+    record = play(config)
+    assert list(record.rounds[0].steps) == ROUND
+    assert record.rounds[0].steps["train"].from_store
+    told, alone = believed(config, record, 0, "label"), believed(make(), plain, 0, "label")
+    assert set(np.unique(told.doubt.agreement.round(3)).tolist()) <= {0.0, 0.333, 0.667, 1.0}
+    assert (told.doubt.spread > 0).mean() > 0
+    away = np.abs(np.exp(told.log_probs) - np.exp(alone.log_probs)).sum(axis=1) / 2
+    assert 0 < away.mean() < 0.7, "one of the three views is the image itself"
+    ids = [i for i, a in zip(told.example_ids, told.doubt.agreement, strict=True) if a == 1]
+    assert chosen(config, record, 0) == ids
+
+
+def test_the_views_of_a_row_are_the_same_again_and_follow_their_settings(make, tmp_path):
+    config = make(VIEWS, "recipe.policy.num_rounds=1")
+    one = believed(config, play(config), 0, "label")
+    other = make(VIEWS, "recipe.policy.num_rounds=1", f"store={tmp_path / 'other'}")
+    assert (believed(other, play(other), 0, "label").log_probs == one.log_probs).all()
+    still = "recipe.labelling.view={flip: 0, translate: 0}"
+    same = make(VIEWS, still, "recipe.policy.num_rounds=1")
+    found = believed(same, play(same), 0, "label")
+    assert found.doubt.spread == pytest.approx(0, abs=1e-6), "three times the image itself"
+
+
+def test_the_students_of_rounds_before_label_beside_the_present_one(make):
+    config = make(
+        "recipe.labelling.earlier=1",
+        "recipe.policy.num_rounds=3",
+        "recipe.filters=[{kind: agreement}]",
+        "recipe.training.teacher={kind: student}",
+        "recipe.training.steps={first_round: 30, base: 20}",
+    )
+    record, store = play(config), Store(config.store)
+    for number in (1, 2):
+        steps = record.rounds[number].steps
+        inputs = store.record("label", steps["combine"].address).identity["inputs"]
+        before = record.rounds[number - 1].steps["label"].address
+        assert inputs == {"source-0": steps["label"].address, "source-1": before}
+        told = [believed(config, record, at, "label") for at in (number, number - 1)]
+        agree = told[0].labels == told[1].labels
+        both = believed(config, record, number, "combine")
+        assert (both.doubt.agreement[agree] == 1).all()
+        assert set(chosen(config, record, number)) <= {
+            name for name, yes in zip(both.example_ids, agree.tolist(), strict=True) if yes
+        }
+    assert (believed(config, record, 0, "combine").doubt.agreement == 1).all()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("recipe.labelling.earlier=2",),
+        (VIEWS, "recipe.filters=[{kind: agreement}]"),
+        ("recipe.calibrators=[{kind: prototypes}]", "recipe.labelling={earlier: 1, students: 2}"),
+        ("recipe.selector={kind: reward, steps: 5}", "recipe.labelling.out_of_fold=2"),
+    ],
+    ids=["earlier", "views", "features", "reward"],
+)
+def test_what_will_be_done_is_planned_with_the_same_addresses(make, settings):
+    config = make(*settings, "recipe.policy.num_rounds=3")
+    planned = plan(config)
+    assert same_steps(planned, play(config))
+
+
+SPECIALISTS = "recipe.labelling={specialists: 2, combine: {kind: specialists}}"
+
+
+def test_specialists_are_trained_on_their_classes_and_speak_of_no_other(make):
+    config = make(SPECIALISTS, "recipe.policy.start=warm")
+    planned, record = plan(config), play(config)
+    assert same_steps(planned, record)
+    steps = record.rounds[1].steps
+    assert [n for n in steps if n.startswith(("train", "label"))] == [
+        *("train", "train-1", "train-2"),
+        *("label", "label-1", "label-2"),
+    ]
+    for number, classes in enumerate([(0, 1, 2, 3, 4), (5, 6, 7, 8, 9)], 1):
+        train = trained(config, record, 1, f"train-{number}")
+        assert train.identity["reads"]["classes"] == list(classes)
+        assert (
+            train.identity["inputs"]["start"] == record.rounds[0].steps[f"train-{number}"].address
+        )
+        told = believed(config, record, 1, f"label-{number}")
+        assert (np.isfinite(told.log_probs).all(axis=0) == np.isin(np.arange(10), classes)).all()
+        assert set(told.labels) <= set(classes)
+    counts = [trained(config, record, 1, n).counts for n in ("train", "train-1", "train-2")]
+    for name in ("labelled_rows", "selected_rows"):
+        assert counts[1][name] + counts[2][name] == counts[0][name]
+    both = believed(config, record, 1, "combine")
+    assert np.exp(both.log_probs).sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_student_of_all_classes_is_that_of_a_run_without_specialists(make):
+    play(make())
+    steps = play(make(SPECIALISTS)).rounds[0].steps
+    assert [name for name, step in steps.items() if step.from_store] == ["train", "score", "label"]

@@ -8,7 +8,15 @@ import pyarrow as pa
 import pytest
 
 from trainables.beliefs import DOUBT, Beliefs
-from trainables.combining import Choose, Combiner, ConfidenceVote, LabelModel, Mean, combined
+from trainables.combining import (
+    Choose,
+    Combiner,
+    ConfidenceVote,
+    LabelModel,
+    Mean,
+    Specialists,
+    combined,
+)
 from trainables.ensembles import agreement, margin_test, mean_log_probs, spread_of_label
 from trainables.schemas import SchemaError, conform, predictions
 
@@ -17,6 +25,7 @@ EVERY = (
     Mean(average="geometric"),
     ConfidenceVote(),
     ConfidenceVote(temperature=1.0),
+    Specialists(),
     Choose(),
     Choose(by="entropy"),
     Choose(by="confidence"),

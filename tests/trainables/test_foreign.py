@@ -96,9 +96,15 @@ def test_a_map_of_another_number_of_classes_is_refused(functions):
         labels(f"{functions}:told", ((0,), (1,)), 3)
 
 
-def test_a_class_that_no_output_stands_for_is_refused(functions):
-    with pytest.raises(ValueError, match="at least one output for each of our classes"):
-        labels(f"{functions}:told", ((0,), ()), 2)
+def test_of_a_class_that_no_output_stands_for_nothing_is_said(functions):
+    found = labels(f"{functions}:told", ((0,), (), (1,)), 3)
+    assert (found[:, 1] == 0).all()
+    assert found[:, [0, 2]] == pytest.approx(labels(f"{functions}:told", ((0,), (1,)), 2))
+
+
+def test_a_source_that_knows_no_class_is_refused(functions):
+    with pytest.raises(ValueError, match="at least one output for one of our classes"):
+        labels(f"{functions}:told", ((), ()), 2)
 
 
 def test_an_output_beyond_the_sources_is_refused(functions):

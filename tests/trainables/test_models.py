@@ -2,7 +2,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from trainables.models import Mlp, SmallCnn, TimmModel, build, num_parameters
+from trainables.models import (
+    Mlp,
+    SmallCnn,
+    TimmModel,
+    build,
+    logits_and_features,
+    num_parameters,
+)
 
 
 def seeded(spec, channels=1, size=28, num_classes=10, seed=0):
@@ -100,3 +107,33 @@ def test_a_local_file_of_another_class_count_is_refused(tmp_path):
     save_file(seeded(TimmModel(name="resnet18"), num_classes=3).state_dict(), path)
     with pytest.raises(RuntimeError, match="size mismatch"):
         seeded(TimmModel(name="resnet18", checkpoint=path), num_classes=4)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"])
+def test_the_features_of_a_timm_network_come_beside_its_logits(name):
+    torch.manual_seed(0)
+    network = build(TimmModel(name=name), 3, 32, 5).eval()
+    images = torch.rand(2, 3, 32, 32)
+    logits, features = logits_and_features(network, images)
+    assert torch.equal(logits, network(images))
+    assert features.shape[0] == 2
+    assert features.ndim == 2
+    assert torch.allclose(network.get_classifier()(features), logits, atol=1e-5)
+
+
+def test_the_features_of_the_small_network_are_what_its_classifier_reads():
+    torch.manual_seed(0)
+    network = build(SmallCnn(width=8, dropout=0.5), 1, 28, 5).eval()
+    images = torch.rand(2, 1, 28, 28)
+    logits, features = logits_and_features(network, images)
+    assert torch.equal(logits, network(images))
+    assert features.shape == (2, 32)
+    assert torch.equal(network.classifier(features), logits)
+
+
+def test_features_under_bfloat16_autocast_are_finite():
+    network = build(SmallCnn(width=8), 1, 28, 5).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, features = logits_and_features(network, torch.rand(2, 1, 28, 28))
+    assert torch.isfinite(logits).all()
+    assert torch.isfinite(features.float()).all()

@@ -10,18 +10,29 @@ from trainables.calibrators import Align, Tilt, calibrated
 from trainables.pool_mean import pool_mean
 from trainables.selectors.fixed import Everything, Threshold
 from trainables.selectors.sketch import sketch
-from trainables.weighting import Confidence, Gaussian, InverseClass, Mass, One, Separated, Weighting
+from trainables.weighting import (
+    Confidence,
+    Dual,
+    Gaussian,
+    InverseClass,
+    Mass,
+    Neighbourhood,
+    One,
+    SelfPaced,
+    Separated,
+    Weighting,
+)
 
 TABLE = of_probs(P)
 BLOCK = sketch(TABLE, pool_rows=10, seed=0)
-EVERY = (One(), Confidence(), Confidence(power=3), Gaussian(), InverseClass())
+EVERY = (One(), Confidence(), Confidence(power=3), Gaussian(), InverseClass(), SelfPaced())
 WHOLE = Everything().fit(BLOCK, labelled(), 0)
 every_weighting = pytest.mark.parametrize("weighting", EVERY, ids=str)
 
 
 def test_every_weighting_has_an_example():
     every = set(get_args(get_args(Weighting)[0]))
-    assert {type(w) for w in EVERY} == every - {Mass, Separated}
+    assert {type(w) for w in EVERY} == every - {Mass, Separated, Neighbourhood, Dual}
 
 
 def test_the_weights_of_softmatch_have_their_golden_values():
@@ -64,3 +75,18 @@ def test_every_weight_is_above_zero_and_at_most_one(weighting):
     found = weights.of(np.array([0, 1, 2] * 4), np.linspace(0, 1, 12, dtype=np.float32))
     assert ((found > 0) & (found <= 1)).all()
     assert found.dtype == np.float32
+
+
+def test_a_self_paced_row_counts_the_less_the_larger_its_loss_beside_its_class():
+    rows = of_probs([[0.9, 0.1]] * 3 + [[0.8, 0.2]] + [[0.7, 0.3]] * 3 + [[0.2, 0.8]])
+    weights = SelfPaced(pace=2).fit(sketch(rows, pool_rows=8, seed=0), WHOLE)
+    found = weights.of(np.zeros(3, np.int64), np.float32([0.9, 0.8, 0.5]))
+    assert found[:2] == pytest.approx([1 - np.log(0.9) / np.log(0.64), 0.5], abs=1e-5)
+    assert 0 < found[2] < 1e-6, "a loss above the pace counts for next to nothing"
+
+
+def test_a_class_of_certain_rows_and_one_without_rows_have_a_pace_too():
+    rows = of_probs([[1.0, 0.0, 0.0]] * 4 + [[0.3, 0.7, 0.0]])
+    weights = SelfPaced().fit(sketch(rows, pool_rows=5, seed=0), WHOLE)
+    found = weights.of(np.array([0, 2]), np.ones(2, np.float32))
+    assert found.tolist() == [1, 1]

@@ -15,6 +15,7 @@ from trainables.selectors.adaptive import (
     RelativeThreshold,
 )
 from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.selectors.located import Compactness, ExpectedReward
 from trainables.selectors.sampled import SeparationRule, TransductiveBound
 
 Selector = Annotated[
@@ -32,6 +33,8 @@ Selector = Annotated[
     | LossBound
     | MixtureThreshold
     | SeparationRule
-    | TransductiveBound,
+    | TransductiveBound
+    | Compactness
+    | ExpectedReward,
     Field(discriminator="kind"),
 ]

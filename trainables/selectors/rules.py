@@ -14,6 +14,7 @@ from typing import Annotated, Protocol
 import numpy as np
 
 from trainables.beliefs import Beliefs
+from trainables.nearness import Nearness
 from trainables.schedules import Bounds, Scalar
 from trainables.selectors.separation import Separation
 from trainables.selectors.sketch import row_keys
@@ -65,6 +66,13 @@ class Statistics(Protocol):
             ValueError: There is none, as in the training step.
         """
 
+    def sampled(self) -> Beliefs:
+        """The same sample with ids, and features where the table has them.
+
+        Raises:
+            ValueError: There is none, as in the training step.
+        """
+
     def reaching(self, cuts: tuple[int, ...], least: tuple[float, ...]) -> np.ndarray:
         """Rows by predicted class that reach its cut and its least confidence, int64 [C]."""
 
@@ -80,6 +88,15 @@ class Labelled:
     the labelled rows of the batch, by the network that labels the pool rows."""
     labels: np.ndarray | None = None
     """True labels of those rows, int64 [N]."""
+    nearness: Nearness | None = None
+    """Where those rows lie among the classes, if the selector asks."""
+
+
+class RowRule(Protocol):
+    """A rule that reads rows with their features."""
+
+    def accepts(self, beliefs: Beliefs) -> np.ndarray:
+        """Which rows are accepted, bool [N]; row by row, never a row of NaN."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,8 @@ class Rule:
     seed: int
     separation: Separation | None = None
     """A further rule on the whole row."""
+    also: "RowRule | None" = None
+    """A further rule on the row and where it lies in feature space."""
 
     def accepts(self, beliefs: Beliefs) -> np.ndarray:
         """Which rows are accepted, bool [N]; row by row."""
@@ -101,6 +120,8 @@ class Rule:
         accepted = beliefs.usable() & (beliefs.confidence >= least)
         if self.separation is not None:
             accepted &= self.separation.accepts(beliefs.log_probs)
+        if self.also is not None:
+            accepted &= self.also.accepts(beliefs)
         if any(self.cuts):
             keys = row_keys(beliefs, coarse=self.coarse, seed=self.seed)
             accepted &= keys >= np.array(self.cuts, dtype=np.uint64)[beliefs.labels]
@@ -117,8 +138,9 @@ def make_rule(
     cuts: list[int] | None = None,
     least: list[float] | None = None,
     separation: Separation | None = None,
+    also: RowRule | None = None,
 ) -> Rule:
     """A rule from cuts and least confidences by class; what is left out accepts everything."""
     num = pool.num_classes
     cuts, least = cuts or [0] * num, least or [0.0] * num
-    return Rule(tuple(cuts), tuple(least), pool.coarse, seed, separation)
+    return Rule(tuple(cuts), tuple(least), pool.coarse, seed, separation, also)

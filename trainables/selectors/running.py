@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from trainables.beliefs import Beliefs
 from trainables.pool_mean import NOTHING, PoolMean
 from trainables.selectors.sketch import Sketch, confidence_keys
 from trainables.spec import Spec
@@ -134,6 +135,14 @@ class Running:
         return self._last_rows().quantile(share)
 
     def sampled_rows(self) -> np.ndarray:
+        """A training step keeps no whole rows.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError("this selector or weighting acts on the stored table only")
+
+    def sampled(self) -> Beliefs:
         """A training step keeps no whole rows.
 
         Raises:

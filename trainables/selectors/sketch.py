@@ -38,6 +38,8 @@ class Sketch:
     """Mean probabilities of the rows."""
     rows: np.ndarray | None = None
     """Log-probabilities float32 [n, C] of a sample, if a selector asked for one."""
+    sample: Beliefs | None = None
+    """The same rows with ids, and features where the table has them."""
 
     def merge(self, other: "Sketch") -> "Sketch":
         """The sketch of both row sets together; commutative and associative."""
@@ -95,6 +97,16 @@ class Sketch:
         if self.rows is None:
             raise ValueError("no sample of rows was taken")
         return self.rows
+
+    def sampled(self) -> Beliefs:
+        """A sample of the pool, with features.
+
+        Raises:
+            ValueError: None was taken.
+        """
+        if self.sample is None:
+            raise ValueError("no sample of rows was taken")
+        return self.sample
 
     def reaching(self, cuts: tuple[int, ...], least: tuple[float, ...]) -> np.ndarray:
         """Rows by predicted class that reach its cut and its least confidence, int64 [C]."""
