@@ -9,7 +9,7 @@ from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import ForeignSource
 from trainables.models import ModelSpec, SmallCnn, TimmModel
-from trainables.partners import MetaTeacher, Peer
+from trainables.partners import Peer
 from trainables.schedules import schedules_over_steps
 from trainables.selectors.fixed import ClassShare
 from trainables.selectors.library import Selector
@@ -89,18 +89,23 @@ def _partner_faults(training: TrainingSpec) -> list[str]:
     faults, term = [], training.objective.consistency
     if isinstance(training.partner, Peer) and term is None:
         faults.append("training.partner peer needs objective.consistency: it says what they learn")
-    if isinstance(training.partner, MetaTeacher) and term is not None:
-        faults.append("training.partner meta_teacher has a consistency of its own: remove the term")
-    if isinstance(training.partner, MetaTeacher) and training.batch.selected:
-        faults.append("training.partner meta_teacher needs training.batch.selected of 0")
+    if training.meta is not None:
+        name = "partner meta_teacher" if training.self_meta is None else "self_meta"
+        if term is not None:
+            faults.append(f"training.{name} has a consistency of its own: remove the term")
+        if training.batch.selected:
+            faults.append(f"training.{name} needs training.batch.selected of 0")
+    if training.self_meta is not None and training.partner is not None:
+        faults.append("training.self_meta and training.partner exclude each other")
     if training.look_ahead is not None:
         from_teacher = term is not None and term.labels_from == "teacher"
         if not from_teacher or isinstance(training.teacher, StudentIsTeacher):
             faults.append(
                 "training.look_ahead needs an EMA teacher and consistency.labels_from: teacher"
             )
-        if training.partner is not None:
-            faults.append("training.look_ahead and training.partner exclude each other")
+        if training.partner is not None or training.self_meta is not None:
+            other = "self_meta" if training.partner is None else "partner"
+            faults.append(f"training.look_ahead and training.{other} exclude each other")
     return faults
 
 

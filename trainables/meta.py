@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.loader import Loader, Rows
-from trainables.partners import MetaTeacher, Partner
+from trainables.partners import MetaLabels, MetaTeacher, Partner
 from trainables.randomness import derive, numpy_stream
 from trainables.schedules import Moment
 from trainables.terms import StepTerms
@@ -37,17 +37,17 @@ def meta_step(
     torch.manual_seed(derive(loader.seed, "teacher-dropout", moment.step, worker.rank))
     told = teacher.log_probs(torch.cat([rows.images, pairs.weak, pairs.strong]))
     own, weak, strong = torch.split(told, [len(rows.images), len(pairs.weak), len(pairs.strong)])
-    labels = _labels(spec, strong.detach(), num_rows, loader, moment)
-    old = _labelled_loss(student, rows)
-    learnt = _learn(student, pairs.strong, labels, num_rows, loader, moment)
-    h = old - _labelled_loss(student, rows)
+    labels = draw_labels(spec, strong.detach(), num_rows, loader, moment)
+    old = labelled_loss(student, rows)
+    learnt = learn_labels(student, pairs.strong, labels, num_rows, loader, moment)
+    h = old - labelled_loss(student, rows)
     partner.baseline = spec.baseline * partner.baseline + (1 - spec.baseline) * h
     advantage = max(-1.0, min(1.0, h - (partner.baseline if spec.baseline else 0.0)))
     chosen = -strong.gather(1, labels[:, None])[:, 0]
     parts = {
         "teacher_labelled": -(rows.mass * own).sum(),
         "teacher_consistency": moment.value(spec.consistency)
-        * _consistency(spec, weak.detach(), strong)
+        * consistency_loss(spec, weak.detach(), strong)
         / num_rows,
         "teacher_meta": advantage * chosen.sum() / num_rows,
     }
@@ -60,8 +60,8 @@ def meta_step(
     return {"loss": told_terms["selected"], **told_terms, "teacher_h": h}
 
 
-def _labels(
-    spec: MetaTeacher, log_probs: Tensor, num_rows: int, loader: Loader, moment: Moment
+def draw_labels(
+    spec: MetaLabels, log_probs: Tensor, num_rows: int, loader: Loader, moment: Moment
 ) -> Tensor:
     """Labels int64 [b]; draws are those of the global batch, whatever the number of workers."""
     if spec.labels == "best":
@@ -72,14 +72,14 @@ def _labels(
     return (log_probs + torch.from_numpy(gumbel).to(log_probs)).argmax(dim=1)
 
 
-def _consistency(spec: MetaTeacher, weak: Tensor, strong: Tensor) -> Tensor:
+def consistency_loss(spec: MetaLabels, weak: Tensor, strong: Tensor) -> Tensor:
     """Sum over rows of the cross-entropy of strong views to sharpened sure weak ones."""
     target = torch.softmax(weak / spec.temperature, dim=1)
     sure = weak.exp().amax(dim=1) >= spec.threshold
     return -(target * strong).sum(dim=1)[sure].sum()
 
 
-def _learn(
+def learn_labels(
     student: Learner,
     images: Tensor,
     labels: Tensor,
@@ -98,7 +98,7 @@ def _learn(
 
 
 @torch.no_grad()
-def _labelled_loss(student: Learner, rows: Rows) -> float:
+def labelled_loss(student: Learner, rows: Rows) -> float:
     """The student's loss on the labelled rows of all workers, without dropout.
 
     Batch norm reads the batch, as in training, but its running statistics stay.

@@ -26,9 +26,10 @@ from trainables.loader import Loader
 from trainables.meta import meta_step
 from trainables.objective import Objective
 from trainables.optimiser import OptimiserSpec
-from trainables.partners import LookAhead, MetaTeacher, Partner, PartnerSpec
+from trainables.partners import LookAhead, MetaLabels, MetaTeacher, Partner, PartnerSpec, SelfMeta
 from trainables.schedules import Moment
 from trainables.selectors.running import Memory, Running
+from trainables.self_meta import self_meta_step
 from trainables.spec import Spec
 from trainables.teachers import StudentIsTeacher, TeacherRule
 from trainables.terms import StepTerms
@@ -71,6 +72,8 @@ class TrainingSpec(Spec):
     """How the teacher, which labels the pool and is scored, follows the student."""
     partner: PartnerSpec | None = None
     """A second network that trains beside the student; none by default."""
+    self_meta: SelfMeta | None = None
+    """Let the student judge labels of its own by what they do to it; none by default."""
     look_ahead: LookAhead | None = None
     """Let the teacher look some steps ahead before it labels; it must follow the student."""
     precision: Precision = "float32"
@@ -79,7 +82,12 @@ class TrainingSpec(Spec):
     @property
     def reads_pool(self) -> bool:
         """Whether a step draws pool rows without stored labels."""
-        return self.objective.consistency is not None or isinstance(self.partner, MetaTeacher)
+        return self.objective.consistency is not None or self.meta is not None
+
+    @property
+    def meta(self) -> MetaLabels | None:
+        """The settings that judge labels by the labelled loss, if any do."""
+        return self.partner if isinstance(self.partner, MetaTeacher) else self.self_meta
 
 
 @dataclass
@@ -169,7 +177,7 @@ def fit(
             "placement.rows_per_pass would change the result: the objective reads the mean "
             "prediction of the batch; set it to 0, or leave balance and fairness out"
         )
-    if worker.rows_per_pass and isinstance(spec.partner, MetaTeacher):
+    if worker.rows_per_pass and spec.meta is not None:
         raise ValueError(
             "placement.rows_per_pass can't cut the batches of a meta teacher; set it to 0"
         )
@@ -217,6 +225,10 @@ class _Stepper:
             self._look_ahead(spec.look_ahead, moment)
         if isinstance(spec.partner, MetaTeacher):
             terms = self._meta(spec.partner, moment, rate)
+        elif spec.self_meta is not None:
+            terms = self_meta_step(
+                spec.self_meta, self._student, self._terms(moment), self._loader, moment
+            )
         else:
             terms = self._move(moment, rate)
         teachers.follow(spec.teacher, state.teacher, state.student, moment.step)
@@ -269,12 +281,16 @@ class _Stepper:
         return told if pool is None else told | {"consistency_accepted": pool.accepted_share}
 
     def _meta(self, spec: MetaTeacher, moment: Moment, rate: float) -> dict[str, float]:
-        partner, state = self._state.partner, self._state
+        partner = self._state.partner
         assert partner is not None  # noqa: S101 - built with the state
         assert self._partner is not None  # noqa: S101
         _set_rate(partner.optimiser, rate * spec.rate_share)
-        terms = StepTerms(self._spec.objective, state.running, self._loader, moment, None)
+        terms = self._terms(moment)
         return meta_step(spec, partner, self._student, self._partner, terms, self._loader, moment)
+
+    def _terms(self, moment: Moment) -> StepTerms:
+        """The terms of a step that draws no pool rows."""
+        return StepTerms(self._spec.objective, self._state.running, self._loader, moment, None)
 
     def _look_ahead(self, spec: LookAhead, moment: Moment) -> None:
         """Let the teacher follow steps that are taken back."""

@@ -352,6 +352,14 @@ def test_more_workers_than_labelled_rows_of_a_batch_are_refused_before_anything_
             "training.partner meta_teacher needs training.batch.selected of 0",
         ),
         (
+            ["recipe.training.self_meta={}", "recipe.training.batch.pool=8"],
+            "training.self_meta needs training.batch.selected of 0",
+        ),
+        (
+            ["recipe.training.self_meta={}", "recipe.training.partner={kind: peer}"],
+            "training.self_meta and training.partner exclude each other",
+        ),
+        (
             ["recipe.training.look_ahead={steps: 2}"],
             "training.look_ahead needs an EMA teacher and consistency.labels_from: teacher",
         ),

@@ -22,7 +22,7 @@ from trainables.batches import BatchPlan, TrainingSet
 from trainables.checkpoint import state_from_bytes, state_to_bytes
 from trainables.objective import ConsistencyTerm, Objective
 from trainables.optimiser import OptimiserSpec
-from trainables.partners import LookAhead, MetaTeacher, Peer
+from trainables.partners import LookAhead, MetaTeacher, Peer, SelfMeta
 from trainables.selectors.adaptive import FlexThreshold
 from trainables.selectors.fixed import Everything, Threshold
 from trainables.student import TrainingSpec, TrainState, fit, start
@@ -39,6 +39,12 @@ SPECS = {
         optimiser=RATE,
         teacher=ExponentialAverage(decay=0.9),
         partner=MetaTeacher(consistency=1.0, threshold=0.26, finetune=0.3),
+    ),
+    "self meta": TrainingSpec(
+        batch=BatchPlan(labelled=6, selected=0, pool=7),
+        optimiser=RATE,
+        teacher=ExponentialAverage(decay=0.9),
+        self_meta=SelfMeta(consistency=1.0, threshold=0.26, finetune=0.3),
     ),
     "three steps ahead": TrainingSpec(
         batch=BATCH,
@@ -133,9 +139,10 @@ def test_a_partner_must_be_given_a_network():
         start(SPECS["peer"], network(), CLASSES, Worker(), 19)
 
 
-def test_a_meta_teachers_batches_are_not_cut():
+@pytest.mark.parametrize("name", ["meta teacher", "self meta"])
+def test_a_meta_teachers_batches_are_not_cut(name):
     with pytest.raises(ValueError, match="rows_per_pass can't cut the batches of a meta teacher"):
-        train(SPECS["meta teacher"], worker=Worker(rows_per_pass=3))
+        train(SPECS[name], worker=Worker(rows_per_pass=3))
 
 
 @pytest.mark.parametrize("name", ["three steps ahead", "two steps wide"])
