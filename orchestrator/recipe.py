@@ -8,7 +8,7 @@ from trainables.calibrators import Align, Calibrator, Transport
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import ForeignSource
-from trainables.models import ModelSpec, SmallCnn, TimmModel
+from trainables.models import ModelSpec, SmallCnn, TimmModel, begins_trained
 from trainables.partners import Peer
 from trainables.schedules import schedules_over_steps
 from trainables.selectors.fixed import ClassShare
@@ -109,6 +109,31 @@ def _partner_faults(training: TrainingSpec) -> list[str]:
     return faults
 
 
+def _unlabelled_faults(training: TrainingSpec) -> list[str]:
+    """What can't be without labelled rows in a batch."""
+    objective, plan, term = training.objective, training.batch, training.objective.consistency
+    if plan.labelled:
+        if objective.labelled.weight != 0:
+            return []
+        return [
+            "objective.labelled.weight is 0, but labelled rows would enter batch statistics: set "
+            "training.batch.labelled to 0 instead"
+        ]
+    readers = [
+        ("objective.doubly_robust", objective.doubly_robust is not None),
+        ("a meta teacher", training.meta is not None),
+        ("objective.consistency", term is not None and term.needs_labelled),
+    ]
+    faults = [f"{name} needs training.batch.labelled above 0" for name, there in readers if there]
+    early = term.first_round == 0 if term is not None else objective.entropy is not None
+    if plan.labelled_alone is None and not early:
+        faults.append(
+            "round 0 would train on no rows: set training.batch.labelled_alone, or "
+            "objective.consistency.first_round to 0"
+        )
+    return faults
+
+
 def _balance_faults(calibrators: tuple[Calibrator, ...], max_copies: int) -> list[str]:
     """Class balance is corrected once: twice overshoots."""
     ways = [f"calibrator {c.kind}" for c in calibrators if isinstance(c, Align | Transport)]
@@ -152,6 +177,8 @@ class Recipe(Spec):
         if not reads_pool and plan.pool:
             faults.append("training.batch.pool has no effect without objective.consistency")
         faults += _partner_faults(self.training)
+        faults += _unlabelled_faults(self.training)
+        faults += _start_faults(self)
         faults += _balance_faults(self.calibrators, plan.max_copies)
         if self.policy.num_rounds > 1 and not plan.selected and not reads_pool:
             faults.append("no later round would read the pool: training.batch.selected is 0")
@@ -184,3 +211,14 @@ class Recipe(Spec):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+
+def _start_faults(recipe: Recipe) -> list[str]:
+    """What students that begin anew can't do."""
+    anew = recipe.policy.start == "restart" and not begins_trained(recipe.student)
+    if recipe.training.optimiser.trains == "all" or not anew:
+        return []
+    return [
+        "training.optimiser.trains has no effect on students that begin anew: set policy.start to "
+        "warm or give student.checkpoint"
+    ]

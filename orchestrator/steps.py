@@ -29,7 +29,7 @@ from orchestrator.recipe import LabellingSpec
 from orchestrator.store.store import Identity
 from trainables.augment import STRONG, WEAK
 from trainables.foreign import ForeignSource, files_of
-from trainables.models import SmallCnn, TimmModel
+from trainables.models import SmallCnn, TimmModel, begins_trained
 from trainables.objective import SelectedTerm
 from trainables.randomness import derive
 from trainables.schedules import at_round
@@ -97,7 +97,11 @@ class Steps:
         ``member`` tells the students of a round apart; they differ in their seed.
         """
         training = resolve_training(
-            self._recipe.training, round_, self._num_rounds, has_selection=selection is not None
+            self._recipe.training,
+            round_,
+            self._num_rounds,
+            has_selection=selection is not None,
+            begins_trained=start is not None or begins_trained(self._recipe.student),
         )
         inputs = {"labelled": self._manifest.labelled.digest}
         if selection is not None:
@@ -117,7 +121,7 @@ class Steps:
         seed = derive(self._recipe.seed, *names)
         identity = self._identity("train", reads, inputs, seed)
         student = self._recipe.student
-        if isinstance(student, TimmModel) and student.checkpoint is not None:
+        if student.checkpoint is not None:
             student = student.model_copy(update={"checkpoint": student.checkpoint.absolute()})
         job = TrainJob(
             **self._job(identity),
@@ -344,7 +348,7 @@ def student_read(student: SmallCnn | TimmModel) -> dict[str, Any]:
     Raises:
         ConfigError: The checkpoint can't be read.
     """
-    if isinstance(student, TimmModel) and student.checkpoint is not None:
+    if student.checkpoint is not None:
         content = content_of({"checkpoint": student.checkpoint}, "recipe.student.checkpoint")
         return student.plain() | content
     return student.plain()
@@ -377,13 +381,15 @@ def reading(labelling: LabellingSpec, passes: int | None = None) -> LabellingSpe
 
 
 def _check_workers(config: RunConfig) -> None:
-    """Every training worker needs a labelled row of each batch."""
+    """Every training worker needs a row of each batch: a labelled one, where there are any."""
     batch, workers = config.recipe.training.batch, config.placement.train_workers
-    least = min(batch.labelled, batch.labelled_alone or batch.labelled)
+    source, least = batch.shared_rows
+    if batch.labelled_alone is not None:
+        least = min(least, batch.labelled_alone)
     if workers > least:
         raise ConfigError(
-            f"placement.train_workers is {workers}, but a batch holds {least} labelled rows and "
-            "each worker needs one: raise recipe.training.batch.labelled or use fewer workers"
+            f"placement.train_workers is {workers}, but a batch holds {least} {source} rows and "
+            f"each worker needs one: raise recipe.training.batch.{source} or use fewer workers"
         )
 
 
@@ -403,7 +409,12 @@ def image_form(config: RunConfig, data: Dataset) -> ImageForm:
 
 
 def resolve_training(
-    training: TrainingSpec, round_: int, num_rounds: int, *, has_selection: bool
+    training: TrainingSpec,
+    round_: int,
+    num_rounds: int,
+    *,
+    has_selection: bool,
+    begins_trained: bool = False,
 ) -> TrainingSpec:
     """The training settings that this round reads; what it does not read has its default.
 
@@ -411,6 +422,11 @@ def resolve_training(
     """
     resolved = at_round(training, round_, num_rounds)
     objective, batch, steps = resolved.objective, resolved.batch, resolved.steps
+    if objective.entropy is not None and objective.entropy.weight == 0:
+        objective = objective.model_copy(update={"entropy": None})
+    optimiser = resolved.optimiser
+    if not begins_trained:
+        optimiser = optimiser.model_copy(update={"trains": "all"})
     term = objective.consistency
     if term is not None and round_ < term.first_round:
         objective = objective.model_copy(update={"consistency": None})
@@ -423,14 +439,17 @@ def resolve_training(
     else:
         alone: dict[str, Any] = {"selected": SelectedTerm(), "doubly_robust": None}
         objective = objective.model_copy(update=alone)
-        labelled = batch.labelled_alone or batch.labelled
+        labelled = batch.labelled if batch.labelled_alone is None else batch.labelled_alone
         batch = batch.model_copy(update={"selected": 0, "max_copies": 1, "labelled": labelled})
         steps = StepCount(first_round=steps.first_round, most=steps.most)
     batch = batch.model_copy(update={"labelled_alone": None})
+    if not resolved.model_copy(update={"objective": objective, "batch": batch}).reads_pool:
+        batch = batch.model_copy(update={"pool": 0})
     both = batch.pool or objective.labelled.view == "both"
     read = {"weak", "strong"} if both else {str(objective.labelled.view)}
     if has_selection:
         read.add(objective.selected.view)
     unread = {name: view for name, view in (("weak", WEAK), ("strong", STRONG)) if name not in read}
     objective = objective.model_copy(update=unread)
-    return resolved.model_copy(update={"objective": objective, "batch": batch, "steps": steps})
+    parts = {"objective": objective, "batch": batch, "steps": steps, "optimiser": optimiser}
+    return resolved.model_copy(update=parts)

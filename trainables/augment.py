@@ -44,6 +44,9 @@ STRONG = ViewSpec(
     translate=0.15, rotate=25.0, scale=0.2, shear=15.0, brightness=0.4, contrast=0.4, erase=0.75
 )
 
+PLAIN = ViewSpec(flip=0, translate=0)
+"""The image as it is."""
+
 
 class View:
     """Draws one view of a batch of images in [0, 1]."""

@@ -83,6 +83,8 @@ class Loader:
     def supervised(self, moment: Moment) -> Rows:
         """This worker's labelled and selected rows, mixed if the objective mixes."""
         total, worker = self.supervised_rows, self.worker
+        if not total:
+            return self._no_rows()
         mine = worker.share_of(total)
         term = torch.from_numpy(np.where(mine < self._labelled_views, LABELLED, SELECTED))
         alpha = self._goal.mixup_alpha
@@ -98,6 +100,14 @@ class Loader:
         share = share.to(images.device)
         return Rows(
             mixed(images[own], images[other], share), mixed(mass[own], mass[other], share), term
+        )
+
+    def _no_rows(self) -> Rows:
+        images = self.data.labelled.images(np.zeros(0, np.int64), self.worker.device)
+        return Rows(
+            images,
+            torch.zeros(0, self.num_classes, device=images.device),
+            torch.zeros(0, dtype=torch.int64),
         )
 
     @property
@@ -137,13 +147,14 @@ class Loader:
 
     def _rows(self, rows: np.ndarray, moment: Moment) -> tuple[Tensor, Tensor]:
         """Views and target mass of the given rows of the global supervised batch."""
-        first = rows[rows < self._labelled_views]
-        images, mass = self._labelled_rows(first, moment)
-        if self._selected is None or self.data.selected is None:
-            return images, mass.to(images.device)
-        second = rows[rows >= self._labelled_views] - self._labelled_views
-        more, theirs = self._selected_rows(second, moment)
-        return torch.cat([images, more]), torch.cat([mass, theirs]).to(images.device)
+        parts = []
+        if self._labelled_views:
+            parts.append(self._labelled_rows(rows[rows < self._labelled_views], moment))
+        if self._selected is not None:
+            second = rows[rows >= self._labelled_views] - self._labelled_views
+            parts.append(self._selected_rows(second, moment))
+        images, mass = (torch.cat(each) for each in zip(*parts, strict=True))
+        return images, mass.to(images.device)
 
     def _labelled_rows(self, rows: np.ndarray, moment: Moment) -> tuple[Tensor, Tensor]:
         plan, term, source = self.plan, self._goal.labelled, self.data.labelled

@@ -3,14 +3,12 @@
 Legend: b pool rows of this worker, B of the global batch, C classes.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.loader import Loader, Rows
+from trainables.models import batch_statistics
 from trainables.partners import MetaLabels, MetaTeacher, Partner
 from trainables.randomness import derive, numpy_stream
 from trainables.schedules import Moment
@@ -103,27 +101,8 @@ def labelled_loss(student: Learner, rows: Rows) -> float:
 
     Batch norm reads the batch, as in training, but its running statistics stay.
     """
-    with _batch_statistics(student.network):
+    with batch_statistics(student.network):
         logits = student.network(rows.images.contiguous(memory_format=torch.channels_last))
+    student.network.train()
     loss = -(rows.mass * torch.log_softmax(logits.float(), dim=1)).sum()
     return float(student.worker.total(loss))
-
-
-@contextmanager
-def _batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with batch norm on the batch's own statistics."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    kept = [(m, m.momentum, m.num_batches_tracked) for m in norms]
-    network.eval()
-    for norm in norms:
-        norm.train()
-        norm.momentum = 0.0
-        norm.num_batches_tracked = (
-            None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
-        )
-    try:
-        yield
-    finally:
-        for norm, momentum, tracked in kept:
-            norm.momentum, norm.num_batches_tracked = momentum, tracked
-        network.train()

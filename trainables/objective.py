@@ -64,7 +64,7 @@ class ConsistencyTerm(Spec):
 
     Source: Sohn et al., FixMatch, NeurIPS 2020, arXiv:2001.07685, equation 4. The calibrators, the
     selector and the weighting are those of the stored table, fitted on running statistics.
-    Departs from the paper: the weak view is labelled in evaluation mode, in a pass of its own;
+    Departs from the paper: the view is labelled in evaluation mode, in a pass of its own;
     running statistics take in the step's own rows before they are used.
     """
 
@@ -73,7 +73,11 @@ class ConsistencyTerm(Spec):
     first_round: Annotated[int, Field(ge=0)] = 1
     """Round from which the term acts; 0 trains the first student with it as well."""
     labels_from: Literal["student", "teacher"] = "student"
-    """Which network labels the weak view at each step; a peer labels in place of either."""
+    """Which network labels at each step; a peer labels in place of either."""
+    labels_view: Literal["weak", "strong"] = "weak"
+    """View that is labelled; 'strong' labels the very images that are then trained on."""
+    statistics: Literal["running", "batch"] = "running"
+    """What batch norm reads while labels are made: its running means, or the rows at hand."""
     calibrators: tuple[Calibrator, ...] = ()
     """Corrections of its beliefs before the selector sees them, one after the other."""
     selector: Selector = Threshold(threshold=0.95)

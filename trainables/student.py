@@ -21,7 +21,7 @@ from torch import nn
 
 from trainables import teachers
 from trainables.batches import BatchPlan, TrainingSet
-from trainables.consistency import PoolRows, label_pool
+from trainables.consistency import PoolRows, label_pool, unlabelled_pool
 from trainables.loader import Loader
 from trainables.meta import meta_step
 from trainables.objective import Objective
@@ -82,7 +82,8 @@ class TrainingSpec(Spec):
     @property
     def reads_pool(self) -> bool:
         """Whether a step draws pool rows without stored labels."""
-        return self.objective.consistency is not None or self.meta is not None
+        told = self.objective.entropy is not None and self.batch.pool > 0
+        return self.objective.consistency is not None or self.meta is not None or told
 
     @property
     def meta(self) -> MetaLabels | None:
@@ -167,10 +168,11 @@ def fit(
     Raises:
         ValueError: The objective can't be computed with this worker's share of the rows.
     """
-    if worker.world > spec.batch.labelled:
+    source, rows = spec.batch.shared_rows
+    if worker.world > rows:
         raise ValueError(
-            f"{worker.world} workers share {spec.batch.labelled} labelled rows of a batch: each "
-            "needs at least one; raise training.batch.labelled or lower placement.train_workers"
+            f"{worker.world} workers share {rows} {source} rows of a batch: each "
+            f"needs at least one; raise training.batch.{source} or lower placement.train_workers"
         )
     if worker.rows_per_pass and spec.objective.reads_batch_means:
         raise ValueError(
@@ -264,8 +266,10 @@ class _Stepper:
     ) -> PoolRows | None:
         """The step's pool rows as one of these networks labels them, if the objective wants any."""
         term = self._spec.objective.consistency
-        if term is None or self._loader.data.pool is None:
+        if self._loader.data.pool is None or not self._spec.reads_pool:
             return None
+        if term is None:
+            return unlabelled_pool(running.num_classes, self._loader, moment)
         labeller = networks.get("partner") or networks[term.labels_from]
         with autocast(self._spec.precision, self._worker):
             return label_pool(term, labeller, running, self._loader, moment)
@@ -278,7 +282,9 @@ class _Stepper:
             rows = rows.joined(pool.rows)
         terms = StepTerms(self._spec.objective, running, self._loader, moment, pool)
         told = update(learner, rows, terms, self._loader, moment, name=name)
-        return told if pool is None else told | {"consistency_accepted": pool.accepted_share}
+        if pool is None or self._spec.objective.consistency is None:
+            return told
+        return told | {"consistency_accepted": pool.accepted_share}
 
     def _meta(self, spec: MetaTeacher, moment: Moment, rate: float) -> dict[str, float]:
         partner = self._state.partner

@@ -51,8 +51,9 @@ def load_teacher(store: Store, job: Job, train: str) -> nn.Module:
     spec = record.identity["reads"]["student"]
     kind = SmallCnn if spec["kind"] == "small_cnn" else TimmModel
     student = kind.model_validate(spec)
+    student = student.model_copy(update={"checkpoint": None})
     if isinstance(student, TimmModel):
-        student = student.model_copy(update={"pretrained": False, "checkpoint": None})
+        student = student.model_copy(update={"pretrained": False})
     model = build_model(student, job.form, job.num_classes, 0)
     weights_from_bytes(store.read(record, TEACHER), model)
     return model.eval()

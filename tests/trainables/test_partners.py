@@ -1,4 +1,4 @@
-"""Second networks and steps ahead: the laws that every fit keeps, and what is theirs alone."""
+"""Second networks, steps ahead, adaptation: the laws that every fit keeps, and what is theirs."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from tests.trainables.test_adaptation import ROBUST, SURE
+from tests.trainables.test_adaptation import spec as spec_without_labels
 from tests.trainables.test_student import (
     BATCH,
     CLASSES,
@@ -60,6 +62,10 @@ SPECS = {
         teacher=ExponentialAverage(decay=0.9),
         look_ahead=LookAhead(kind="wide", steps=2),
     ),
+}
+SPECS |= {
+    "robust labels alone": spec_without_labels(ROBUST),
+    "entropy alone": spec_without_labels(SURE),
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 
