@@ -122,7 +122,10 @@ def _unlabelled_faults(training: TrainingSpec) -> list[str]:
     readers = [
         ("objective.doubly_robust", objective.doubly_robust is not None),
         ("a meta teacher", training.meta is not None),
-        ("objective.consistency", term is not None and term.needs_labelled),
+        (
+            "objective.consistency",
+            term is not None and (term.needs_labelled or term.trains_labelled),
+        ),
     ]
     faults = [f"{name} needs training.batch.labelled above 0" for name, there in readers if there]
     early = term.first_round == 0 if term is not None else objective.entropy is not None

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from trainables.beliefs import Beliefs
 from trainables.loader import DEBIASING, POOL, Loader, Pairs, Rows
 from trainables.models import batch_statistics
-from trainables.objective import ConsistencyTerm
+from trainables.objective import ConsistencyTerm, mixed
+from trainables.pool_mixing import AnchorMix, PairMix
 from trainables.pseudo_labels import PseudoLabels, StepRows, fit_in_step
+from trainables.randomness import numpy_stream
 from trainables.schedules import Moment
 from trainables.selectors.rules import Labelled
 from trainables.selectors.running import Running
@@ -51,8 +53,10 @@ def label_pool(
         now.calibrators, now.selector, now.targets, rows, running, labelled, worker
     )
     weight, device = moment.value(term.weight), worker.device
-    found = labeller.of(rows.told)
-    trained = _rows(term, found, pairs.strong, (POOL, weight), len(pairs.places), worker)
+    found, strong = labeller.of(rows.told), pairs.strong
+    if term.mix is not None:
+        found, strong = _mixed(term.mix, found, pairs, loader, moment)
+    trained = _rows(term, found, strong, (POOL, weight), len(pairs.places), worker)
     if term.debias and own_pairs is not None and own_told is not None:
         own = labeller.of(own_told)
         back = _rows(
@@ -86,6 +90,26 @@ def _told(term: ConsistencyTerm, network: nn.Module, pairs: Pairs) -> Beliefs:
     network.train(was_training)
     log_probs = torch.log_softmax(logits.float(), dim=1).cpu().numpy()
     return Beliefs.of_log_probs([""] * len(log_probs), log_probs)
+
+
+def _mixed(
+    mix: PairMix | AnchorMix, own: PseudoLabels, pairs: Pairs, loader: Loader, moment: Moment
+) -> tuple[PseudoLabels, Tensor]:
+    """This worker's labels and strong views, blended with those of their partners."""
+    worker, num_rows = loader.worker, len(pairs.places)
+    told = PseudoLabels(*(worker.gather(value, num_rows) for value in vars(own).values()))
+    stream = numpy_stream(loader.seed, "pool-mix", moment.step)
+    labels = loader.labels(moment.step)
+    plan = mix.mixture(told, labels, stream, moment.share)
+    mine = worker.share_of(num_rows)
+    partners, labelled = plan.partners[mine], plan.labelled[mine]
+    others = torch.empty_like(pairs.strong)
+    for views, rows in ((loader.labelled_views, labelled), (loader.pool_views, ~labelled)):
+        if rows.any():
+            others[torch.from_numpy(rows)] = views(moment.step, partners[rows])
+    share = torch.from_numpy(plan.share[mine]).to(pairs.strong)
+    blended = PseudoLabels(*(value[mine] for value in vars(plan.found).values()))
+    return blended, mixed(pairs.strong, others, share)
 
 
 def _rows(

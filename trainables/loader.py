@@ -133,10 +133,24 @@ class Loader:
 
     def labelled_pairs(self, step: int) -> tuple[Pairs, np.ndarray]:
         """Weak and strong views of this worker's labelled rows, and all rows' labels int64 [B]."""
-        labelled, places = self.data.labelled, self._labelled.at(step)
-        assert labelled.targets is not None  # noqa: S101 - labelled rows have labels
-        labels = labelled.targets[torch.from_numpy(places)].numpy()
-        return self._pairs("labelled", labelled, places, step), labels
+        places = self._labelled.at(step)
+        return self._pairs("labelled", self.data.labelled, places, step), self.labels(step)
+
+    def pool_views(self, step: int, rows: np.ndarray) -> Tensor:
+        """Strong views [len(rows), C, H, W] of these pool rows of the global batch."""
+        assert self._pool is not None and self.data.pool is not None  # noqa: S101 - rows of it
+        at = self._pool.at(step)[rows]
+        return self._view("strong", self.data.pool, "pool-strong", step, at, rows)
+
+    def labelled_views(self, step: int, rows: np.ndarray) -> Tensor:
+        """Strong views [len(rows), C, H, W] of these labelled rows of the global batch."""
+        at = self._labelled.at(step)[rows]
+        return self._view("strong", self.data.labelled, "labelled-strong", step, at, rows)
+
+    def labels(self, step: int) -> np.ndarray:
+        """Classes of the labelled rows of the global batch, int64 [B]."""
+        assert self.data.labelled.targets is not None  # noqa: S101 - labelled rows have labels
+        return self.data.labelled.targets[torch.from_numpy(self._labelled.at(step))].numpy()
 
     def _pairs(self, name: str, source: Source, places: np.ndarray, step: int) -> Pairs:
         mine = self.worker.share_of(len(places))

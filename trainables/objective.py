@@ -18,6 +18,7 @@ from torch import Tensor
 from trainables.augment import STRONG, WEAK, ViewSpec
 from trainables.calibrators import Calibrator
 from trainables.losses import CrossEntropy, RowLoss
+from trainables.pool_mixing import AnchorMix, PoolMix
 from trainables.schedules import Bounds, Scalar
 from trainables.selectors.fixed import Threshold
 from trainables.selectors.library import Selector
@@ -86,6 +87,8 @@ class ConsistencyTerm(Spec):
     """What strong views are trained towards, and how much a row counts."""
     memory: Memory = Memory()
     """How long calibrators, selector and weighting remember the batches before."""
+    mix: PoolMix | None = None
+    """Blend strong views with those of surer rows; none by default."""
     loss: RowLoss = CrossEntropy()
     """Loss of a row."""
     normalise: Literal["all", "selected", "weight_mass"] = "all"
@@ -107,6 +110,10 @@ class ConsistencyTerm(Spec):
         )
         if wrong:
             raise ValueError(f"{' and '.join(wrong)} can act on the stored table only")
+        if self.mix is not None and (self.debias or self.fairness != 0):
+            raise ValueError("mix blends rows that debias and fairness need apart: leave them out")
+        if isinstance(self.mix, AnchorMix) and weight.kind != "one":
+            raise ValueError("mix anchors lets every row count alike: set targets.weight to one")
         return self
 
     @property
@@ -114,6 +121,11 @@ class ConsistencyTerm(Spec):
         """Whether it must know what the network believes about the labelled rows of the batch."""
         parts = (self.selector, *self.calibrators)
         return self.debias or any(part.needs_labelled for part in parts)
+
+    @property
+    def trains_labelled(self) -> bool:
+        """Whether labelled rows of the batch enter its rows."""
+        return self.debias or isinstance(self.mix, AnchorMix)
 
 
 class BalanceTerm(Spec):

@@ -382,6 +382,13 @@ def test_more_workers_than_labelled_rows_of_a_batch_are_refused_before_anything_
             "objective.consistency needs training.batch.labelled above 0",
         ),
         (
+            [
+                "recipe.training.batch={labelled: 0, pool: 8}",
+                "recipe.training.objective.consistency={mix: {kind: anchors}}",
+            ],
+            "objective.consistency needs training.batch.labelled above 0",
+        ),
+        (
             ["recipe.training.objective.labelled.weight=0"],
             "objective.labelled.weight is 0, but labelled rows would enter batch statistics",
         ),

@@ -25,15 +25,25 @@ from trainables.checkpoint import state_from_bytes, state_to_bytes
 from trainables.objective import ConsistencyTerm, Objective
 from trainables.optimiser import OptimiserSpec
 from trainables.partners import LookAhead, MetaTeacher, Peer, SelfMeta
+from trainables.pool_mixing import AnchorMix, PairMix
 from trainables.selectors.adaptive import FlexThreshold
 from trainables.selectors.fixed import Everything, Threshold
 from trainables.student import TrainingSpec, TrainState, fit, start
+from trainables.targets import TargetSpec
 from trainables.teachers import ExponentialAverage
 from trainables.worker import Worker
 
 RATE = OptimiserSpec(learning_rate=0.05)
 FLEX = Objective(consistency=ConsistencyTerm(selector=FlexThreshold(threshold=0.27, floor=0.25)))
 FROM_TEACHER = Objective(consistency=ConsistencyTerm(labels_from="teacher", selector=Everything()))
+PAIRS = Objective(consistency=ConsistencyTerm(selector=Threshold(threshold=0.27), mix=PairMix()))
+ANCHORS = Objective(
+    consistency=ConsistencyTerm(
+        selector=Threshold(threshold=0.27),
+        targets=TargetSpec(kind="soft"),
+        mix=AnchorMix(anchors_from=0.5),
+    )
+)
 SPECS = {
     "peer": TrainingSpec(batch=BATCH, objective=FLEX, optimiser=RATE, partner=Peer()),
     "meta teacher": TrainingSpec(
@@ -66,6 +76,8 @@ SPECS = {
 SPECS |= {
     "robust labels alone": spec_without_labels(ROBUST),
     "entropy alone": spec_without_labels(SURE),
+    "pairs": TrainingSpec(batch=BATCH, objective=PAIRS, optimiser=RATE),
+    "anchors": TrainingSpec(batch=BATCH, objective=ANCHORS, optimiser=RATE),
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 
