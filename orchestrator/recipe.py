@@ -10,13 +10,14 @@ from trainables.filters import Filter
 from trainables.foreign import ForeignSource
 from trainables.models import ModelSpec, SmallCnn, TimmModel, begins_trained
 from trainables.partners import Peer
+from trainables.ranking import Ranking
 from trainables.schedules import schedules_over_steps
 from trainables.selectors.fixed import ClassShare
 from trainables.selectors.library import Selector
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
 from trainables.targets import TargetSpec
-from trainables.teachers import StudentIsTeacher
+from trainables.teachers import ExponentialAverage
 
 
 class ImageSpec(Spec):
@@ -46,6 +47,9 @@ class LabellingSpec(Spec):
     """Networks or functions from elsewhere that label before round 0, or in every round."""
     combine: Combiner = Mean()
     """How the labels of several sources become one."""
+    checkpoints: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Shares of a round after which each student's teacher is kept, to label beside the final
+    one."""
     remember: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share with which a row's labels of the round before count: an average over rounds."""
 
@@ -53,7 +57,8 @@ class LabellingSpec(Spec):
     def one_source(self) -> bool:
         """Whether each round's labels are those of one student as they are."""
         beside = any(source.rounds == "all" for source in self.foreign)
-        return self.students == 1 and not beside and not self.remember
+        alone = self.students == 1 and not self.checkpoints
+        return alone and not beside and not self.remember
 
     @property
     def doubts(self) -> bool:
@@ -99,7 +104,7 @@ def _partner_faults(training: TrainingSpec) -> list[str]:
         faults.append("training.self_meta and training.partner exclude each other")
     if training.look_ahead is not None:
         from_teacher = term is not None and term.labels_from == "teacher"
-        if not from_teacher or isinstance(training.teacher, StudentIsTeacher):
+        if not from_teacher or not isinstance(training.teacher, ExponentialAverage):
             faults.append(
                 "training.look_ahead needs an EMA teacher and consistency.labels_from: teacher"
             )
@@ -159,6 +164,9 @@ class Recipe(Spec):
     """How a round trains it."""
     labelling: LabellingSpec = LabellingSpec()
     """How the teacher labels the pool."""
+    ranking: Ranking = "confidence"
+    """What selectors order rows by: the label's probability, or first the share of sources that
+    predict the label."""
     filters: tuple[Filter, ...] = ()
     """What holds rows back before anything else, by how far several label sources are apart."""
     calibrators: tuple[Calibrator, ...] = ()
@@ -202,11 +210,7 @@ class Recipe(Spec):
                 for what, each in readers
                 if each.needs_labelled
             ]
-        if self.filters and not self.labelling.doubts:
-            faults.append(
-                "filters read how far label sources are apart: set labelling.students, passes, "
-                "remember, or a foreign source in all rounds"
-            )
+        faults += _doubt_faults(self)
         if self.labelling.passes > 1 and not _has_dropout(self.student):
             faults.append("labelling.passes needs dropout in the student, without it all are equal")
         if self.labelling.out_of_fold == 1:
@@ -225,3 +229,18 @@ def _start_faults(recipe: Recipe) -> list[str]:
         "training.optimiser.trains has no effect on students that begin anew: set policy.start to "
         "warm or give student.checkpoint"
     ]
+
+
+def _doubt_faults(recipe: Recipe) -> list[str]:
+    """What can't read how far label sources are apart."""
+    faults, ranked = [], recipe.ranking == "agreement"
+    readers = ["filters"] * bool(recipe.filters) + ["ranking: agreement"] * ranked
+    if readers and not recipe.labelling.doubts:
+        faults.append(
+            f"{' and '.join(readers)} read how far label sources are apart: set "
+            "labelling.students, checkpoints, passes, remember, or a foreign source in all rounds"
+        )
+    if ranked and (recipe.calibrators or recipe.selector.needs_sample):
+        other = "calibrators" if recipe.calibrators else f"selector {recipe.selector.kind}"
+        faults.append(f"ranking: agreement has no say behind {other}: leave one of them out")
+    return faults

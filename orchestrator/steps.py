@@ -117,6 +117,11 @@ class Steps:
         reads: dict[str, Any] = {"student": self._student, "training": training.plain()}
         if fold is not None:
             reads["fold"] = fold.plain()
+        policy = self._recipe.policy
+        labels_after = round_ + 1 < self._num_rounds or policy.label_last
+        keep_at = self._recipe.labelling.checkpoints if labels_after and fold is None else ()
+        if keep_at:
+            reads["keep_at"] = list(keep_at)
         names = ("train", round_, member) if member else ("train", round_)
         seed = derive(self._recipe.seed, *names)
         identity = self._identity("train", reads, inputs, seed)
@@ -133,6 +138,7 @@ class Steps:
             start=start,
             fold=fold,
             out_of_fold=out_of_fold,
+            keep_at=keep_at,
             rows_per_pass=self._placement.rows_per_pass,
             checkpoint_every_s=self._placement.checkpoint_every_s,
         )
@@ -146,20 +152,32 @@ class Steps:
         """
         found = {}
         for number, train in enumerate(trains):
-            found[f"label-{number}" if number else "label"] = self.label(train)
+            name = f"label-{number}" if number else "label"
+            found[name] = self.label(train)
+            for kept in range(len(self._recipe.labelling.checkpoints)):
+                found[f"{name}-at-{kept}"] = self.label(train, kept)
         for number, source in enumerate(self._recipe.labelling.foreign):
             if source.rounds == "all" or not trains:
                 when = "" if trains else "-before"
                 found[f"label-foreign-{number}{when}"] = self._label_foreign(source)
         return found
 
-    def label(self, train: str) -> Step[LabelJob]:
-        """Labelling of the pool by the teacher of a training step."""
+    def label(self, train: str, checkpoint: int | None = None) -> Step[LabelJob]:
+        """Labelling of the pool by the teacher of a training step, or one kept on its way."""
         labelling = reading(self._recipe.labelling)
         inputs = {"train": train, "pool": self._manifest.pool.digest}
-        identity = self._identity("label", {"labelling": labelling.plain()}, inputs)
+        reads: dict[str, Any] = {"labelling": labelling.plain()}
+        if checkpoint is not None:
+            reads["checkpoint"] = checkpoint
+        identity = self._identity("label", reads, inputs)
         rows = self._placement.label_rows_per_pass
-        job = LabelJob(**self._job(identity), train=train, labelling=labelling, rows_per_pass=rows)
+        job = LabelJob(
+            **self._job(identity),
+            train=train,
+            checkpoint=checkpoint,
+            labelling=labelling,
+            rows_per_pass=rows,
+        )
         return Step(identity, job)
 
     def _label_foreign(self, source: ForeignSource) -> Step[LabelJob]:
@@ -186,7 +204,8 @@ class Steps:
         labelling = self._recipe.labelling
         several = len(predictions) > 1 or labelling.remember
         says_doubt = students and labelling.passes > 1
-        if not several and (says_doubt or not self._recipe.filters):
+        read = self._recipe.filters or self._recipe.ranking == "agreement"
+        if not several and (says_doubt or not read):
             return None
         inputs = {f"source-{i}": address for i, address in enumerate(predictions)}
         if not labelling.remember:
@@ -266,6 +285,7 @@ class Steps:
         if not calibrators:
             targets = targets.model_copy(update={"reads": "calibrated"})  # the two are the same
         reads = {
+            "ranking": self._recipe.ranking,
             "filters": [each.plain() for each in filters],
             "calibrators": [each.plain() for each in calibrators],
             "selector": selector.plain(),
@@ -278,6 +298,7 @@ class Steps:
             predictions=predictions,
             out_of_fold=out_of_fold,
             previous=previous,
+            ranking=self._recipe.ranking,
             filters=filters,
             calibrators=calibrators,
             selector=selector,

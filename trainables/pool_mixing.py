@@ -35,7 +35,7 @@ class PairMix(Spec):
 
     Shares are c_i / (c_i + c_j) for confidences c as the selector saw them, and the pair counts if
     either row is accepted. Source: Cai et al., Semi-supervised vision transformers at scale,
-    NeurIPS 2022, arXiv:2208.05688, section 3.3 (probabilistic pseudo mixup).
+    NeurIPS 2022, arXiv:2208.05688 (probabilistic pseudo mixup).
     """
 
     kind: Literal["pairs"] = "pairs"

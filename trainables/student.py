@@ -12,7 +12,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
@@ -31,7 +31,7 @@ from trainables.schedules import Moment
 from trainables.selectors.running import Memory, Running
 from trainables.self_meta import self_meta_step
 from trainables.spec import Spec
-from trainables.teachers import StudentIsTeacher, TeacherRule
+from trainables.teachers import Snapshots, StudentIsTeacher, TeacherRule
 from trainables.terms import StepTerms
 from trainables.update import Learner, Precision, autocast, update, wrap
 from trainables.worker import Worker
@@ -113,6 +113,8 @@ class TrainState:
     """What the consistency term remembers of the pool."""
     partner: Partner | None = None
     """The second network, if there is one."""
+    snapshots: Snapshots = field(default_factory=Snapshots)
+    """What a queue of a teacher holds."""
     step: int = 0
 
 
@@ -233,7 +235,7 @@ class _Stepper:
             )
         else:
             terms = self._move(moment, rate)
-        teachers.follow(spec.teacher, state.teacher, state.student, moment.step)
+        teachers.follow(spec.teacher, state.teacher, state.student, moment.step, state.snapshots)
         return terms
 
     def _learner(self, network: nn.Module, optimiser: torch.optim.Optimizer) -> Learner:

@@ -10,6 +10,7 @@ from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import ForeignSource
 from trainables.models import ModelSpec
+from trainables.ranking import Ranking
 from trainables.selectors.library import Selector
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
@@ -65,6 +66,8 @@ class TrainJob(Job):
     """Labelled rows to leave out; None uses all."""
     out_of_fold: str | None = None
     """Address of the labelled rows' out-of-fold predictions, if the loss reads them."""
+    keep_at: tuple[float, ...] = ()
+    """Shares of the steps after which the teacher is kept beside the final one."""
     rows_per_pass: int = 0
     checkpoint_every_s: float = 30.0
 
@@ -74,6 +77,8 @@ class LabelJob(Job):
 
     train: str | None = None
     """Address of the training step whose teacher labels."""
+    checkpoint: int | None = None
+    """Which of the teachers that the step kept on its way; None is the final one."""
     source: ForeignSource | None = None
     """The foreign source that labels instead."""
     labelling: LabellingSpec
@@ -112,6 +117,7 @@ class SelectJob(Job):
     """Address of the labelling step."""
     out_of_fold: str | None = None
     """Address of the out-of-fold predictions, if the selector needs them."""
+    ranking: Ranking = "confidence"
     filters: tuple[Filter, ...] = ()
     previous: str | None = None
     """Address of the selection whose rows keep their label; None chooses from the whole pool."""

@@ -101,7 +101,7 @@ def load_labeller(store: Store, job: LabelJob) -> nn.Module:
         ConfigError: The foreign source can't be loaded or does not fit the classes.
     """
     if job.train is not None:
-        return load_teacher(store, job, job.train)
+        return load_teacher(store, job, job.train, job.checkpoint)
     assert job.source is not None  # noqa: S101 - one of the two is set
     return foreign_network(job.source, job)
 

@@ -25,6 +25,7 @@ from trainables.calibrators import RowMap, Tilt, calibrated, fit_chain
 from trainables.filters import filtered
 from trainables.pool_mean import NOTHING, PoolMean, pool_mean
 from trainables.pseudo_labels import PseudoLabeller, PseudoLabels
+from trainables.ranking import ranked
 from trainables.sample import Sample, limit_of, sample
 from trainables.selectors.rules import Labelled
 from trainables.selectors.sketch import Sketch, sketch
@@ -183,7 +184,7 @@ def gather_selection(
 
 def _told(job: SelectJob, table: pa.Table) -> Beliefs:
     """What the sources believe about the rows of a shard; those held back are marked."""
-    return filtered(job.filters, Beliefs.of_table(table))
+    return ranked(job.ranking, filtered(job.filters, Beliefs.of_table(table)))
 
 
 def _rows(example_ids: Sequence[str], found: PseudoLabels, schema: pa.Schema) -> pa.Table:

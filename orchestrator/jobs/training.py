@@ -1,6 +1,7 @@
 """Train one student: read the tables, run the loop, keep checkpoints, write the weights."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,8 +46,11 @@ def build_model(
         return build(student, form.channels, form.size, num_classes)
 
 
-def load_teacher(store: Store, job: Job, train: str) -> nn.Module:
-    """The teacher that a finished training step left, in evaluation mode, on the CPU."""
+def load_teacher(store: Store, job: Job, train: str, checkpoint: int | None = None) -> nn.Module:
+    """A teacher that a finished training step left, in evaluation mode, on the CPU.
+
+    ``checkpoint`` numbers those that it kept on its way; None is the final one.
+    """
     record = store.record("train", train)
     spec = record.identity["reads"]["student"]
     kind = SmallCnn if spec["kind"] == "small_cnn" else TimmModel
@@ -55,8 +59,14 @@ def load_teacher(store: Store, job: Job, train: str) -> nn.Module:
     if isinstance(student, TimmModel):
         student = student.model_copy(update={"pretrained": False})
     model = build_model(student, job.form, job.num_classes, 0)
-    weights_from_bytes(store.read(record, TEACHER), model)
+    file = TEACHER if checkpoint is None else kept_teacher(checkpoint)
+    weights_from_bytes(store.read(record, file), model)
     return model.eval()
+
+
+def kept_teacher(number: int) -> str:
+    """Name of the file of a teacher that was kept before the end of its round."""
+    return f"teacher-at-{number}.safetensors"
 
 
 def run_training(job: TrainJob, worker: Worker, watch: Watch) -> Outcome | None:
@@ -106,6 +116,7 @@ def run_training(job: TrainJob, worker: Worker, watch: Watch) -> Outcome | None:
         folder.write(TEACHER, weights_to_bytes(state.teacher)),
         folder.write(MODEL, dumps({"parameters": num_parameters(model)})),
     ]
+    files += [folder.write(name, content) for name, content in _kept_teachers(job, folder)]
     if state.teacher is not state.student:
         files.append(folder.write(STUDENT, weights_to_bytes(state.student)))
     counts = {
@@ -117,6 +128,15 @@ def run_training(job: TrainJob, worker: Worker, watch: Watch) -> Outcome | None:
     }
     metrics = {"loss": terms, "loop_s": loop_s, "images_per_s": listener.images_per_s}
     return Outcome(tuple(files), counts, metrics)
+
+
+def _kept_teachers(job: TrainJob, folder: StepFolder) -> Iterator[tuple[str, bytes]]:
+    """Files of the teachers that were noted on the way."""
+    for number in range(len(job.keep_at)):
+        name = kept_teacher(number)
+        if (content := folder.noted(name)) is None:
+            raise LostWorkError(f"{name} of an unfinished training is gone: start the run again")
+        yield name, content
 
 
 def _check_together(step: int, worker: Worker) -> None:
@@ -155,6 +175,9 @@ class _Listener:
         done = progress.step >= progress.num_steps
         stopping = not done and self._all_stop(progress.step)
         if self.worker.rank == 0:
+            for number, share in enumerate(self.job.keep_at):
+                if progress.step == max(1, round(share * progress.num_steps)):
+                    self.folder.note(kept_teacher(number), weights_to_bytes(state.teacher))
             self._tell_and_keep(progress, state, now, done=done, stopping=stopping)
         if stopping:
             raise Interrupted(f"training stopped after step {progress.step}, checkpoint kept")

@@ -1,7 +1,7 @@
 """Entropy adaptation (ENT): a trained student grows sure of the pool without a single label.
 
 Source: Rusak et al., If your data distribution shifts, use self-learning, TMLR 2022,
-arXiv:2104.12928, section 3: the mean entropy of the predictions on target rows is minimised, with
+arXiv:2104.12928: the mean entropy of the predictions on target rows is minimised, with
 their batch statistics, over scales and shifts of batch norm alone.
 Departs from the paper: round 0 trains the source network on the labelled rows, which here come
 from the pool's own distribution; the rate falls by half a cosine; 200 steps of 96 rows.

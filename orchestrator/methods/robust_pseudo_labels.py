@@ -1,7 +1,7 @@
 """Robust pseudo-labels (RPL): a trained student adapts to the pool without a single label.
 
 Source: Rusak et al., If your data distribution shifts, use self-learning, TMLR 2022,
-arXiv:2104.12928, section 3: hard labels of the network itself at each step on the very images that
+arXiv:2104.12928: hard labels of the network itself at each step on the very images that
 it learns, all rows, generalised cross-entropy with q = 0.8, batch statistics of the target rows,
 scales and shifts of batch norm alone.
 Departs from the paper: round 0 trains the source network on the labelled rows, which here come

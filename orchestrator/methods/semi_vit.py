@@ -1,7 +1,7 @@
 """Semi-ViT: an EMA teacher's labels, pairs of rows mixed by their confidence, after fine-tuning.
 
-Source: Cai et al., Semi-supervised vision transformers at scale, NeurIPS 2022, arXiv:2208.05688,
-sections 3.2 and 3.3: a supervised stage first, then FixMatch with an EMA teacher, rows blended in
+Source: Cai et al., Semi-supervised vision transformers at scale, NeurIPS 2022, arXiv:2208.05688
+and its released code: a supervised stage first, then FixMatch with an EMA teacher, rows blended in
 pairs with shares c_i / (c_i + c_j), a threshold of 0.6 on the surer of the two, weight 5.
 Departs from the paper: a small convolutional network unless the config names a transformer; an EMA
 of 0.99 for hundreds of steps instead of 0.9999; EMA statistics of batch norm where there is any.

@@ -34,7 +34,7 @@ def source(kind: str, **settings: object) -> str:
 REFUSED = {
     "filters of one source": (
         [FILTERED],
-        "set labelling.students, passes, remember, or a foreign source in all rounds",
+        "set labelling.students, checkpoints, passes, remember, or a foreign source in all rounds",
     ),
     "filters of one source after foreign ones": (
         [FILTERED, foreign(rounds="first")],

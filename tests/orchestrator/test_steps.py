@@ -90,6 +90,8 @@ READ_BY = {
     "recipe.labelling.flips=true": {"label", "cross_label"},
     "recipe.labelling.out_of_fold=2": set(),
     "recipe.labelling.students=3": set(),
+    "recipe.labelling.checkpoints=[0.5]": {"train0", "train1"},
+    "recipe.ranking=agreement recipe.labelling.students=2": SELECTING,
     "recipe.labelling.passes=3 recipe.student.dropout=0.1": TRAINING | {"label"},
     "recipe.labelling.combine={kind: choose}": set(),
     "recipe.filters=[{kind: agreement}] recipe.labelling.students=2": SELECTING,
@@ -387,6 +389,18 @@ def test_more_workers_than_labelled_rows_of_a_batch_are_refused_before_anything_
                 "recipe.training.objective.consistency={mix: {kind: anchors}}",
             ],
             "objective.consistency needs training.batch.labelled above 0",
+        ),
+        (
+            ["recipe.ranking=agreement"],
+            "ranking: agreement read how far label sources are apart",
+        ),
+        (
+            [
+                "recipe.ranking=agreement",
+                "recipe.labelling.checkpoints=[0.5]",
+                "recipe.calibrators=[{kind: sharpen}]",
+            ],
+            "ranking: agreement has no say behind calibrators",
         ),
         (
             ["recipe.training.objective.labelled.weight=0"],

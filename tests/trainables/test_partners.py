@@ -30,7 +30,7 @@ from trainables.selectors.adaptive import FlexThreshold
 from trainables.selectors.fixed import Everything, Threshold
 from trainables.student import TrainingSpec, TrainState, fit, start
 from trainables.targets import TargetSpec
-from trainables.teachers import ExponentialAverage
+from trainables.teachers import ExponentialAverage, QueueMean
 from trainables.worker import Worker
 
 RATE = OptimiserSpec(learning_rate=0.05)
@@ -74,6 +74,9 @@ SPECS = {
     ),
 }
 SPECS |= {
+    "queue": TrainingSpec(
+        batch=BATCH, objective=FROM_TEACHER, optimiser=RATE, teacher=QueueMean(push_every=2)
+    ),
     "robust labels alone": spec_without_labels(ROBUST),
     "entropy alone": spec_without_labels(SURE),
     "pairs": TrainingSpec(batch=BATCH, objective=PAIRS, optimiser=RATE),
