@@ -171,7 +171,9 @@ def test_sources_of_equal_beliefs_keep_their_label(combiner):
     assert (probs(combiner, one).argmax(axis=1) == one[0].argmax(axis=1)).all()
 
 
-@pytest.mark.parametrize("combiner", [c for c in EVERY if not isinstance(c, Choose | First)], ids=str)
+@pytest.mark.parametrize(
+    "combiner", [c for c in EVERY if not isinstance(c, Choose | First)], ids=str
+)
 def test_the_order_of_the_sources_does_not_matter(combiner):
     rows = told()
     assert probs(combiner, rows[[2, 0, 1]]) == pytest.approx(probs(combiner, rows), abs=1e-6)
