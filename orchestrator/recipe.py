@@ -8,6 +8,7 @@ from trainables.calibrators import Align, Calibrator, Transport
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import ForeignSource
+from trainables.generators import Extension
 from trainables.models import ModelSpec, SmallCnn, TimmModel, begins_trained
 from trainables.partners import Peer
 from trainables.ranking import Ranking
@@ -175,6 +176,8 @@ class Recipe(Spec):
     """Which beliefs become pseudo-labels."""
     targets: TargetSpec = TargetSpec()
     """What accepted rows are trained towards."""
+    extension: Extension | None = None
+    """Images made for each class that join the selection; none by default."""
     policy: RoundPolicy = RoundPolicy()
     """What happens between rounds."""
 
@@ -211,6 +214,8 @@ class Recipe(Spec):
                 if each.needs_labelled
             ]
         faults += _doubt_faults(self)
+        if self.extension is not None and not plan.selected:
+            faults.append("extension has no effect: training.batch.selected is 0")
         if self.labelling.passes > 1 and not _has_dropout(self.student):
             faults.append("labelling.passes needs dropout in the student, without it all are equal")
         if self.labelling.out_of_fold == 1:

@@ -17,6 +17,7 @@ from orchestrator.jobs.job import (
     AuditJob,
     CombineJob,
     CrossLabelJob,
+    ExtendJob,
     Fold,
     ImageForm,
     Job,
@@ -44,6 +45,7 @@ CODE: Mapping[str, int] = {
     "select": 1,
     "score": 1,
     "audit": 2,
+    "extend": 1,
 }
 """Versions of the code behind each kind; raise one when the same inputs give another result."""
 
@@ -106,6 +108,9 @@ class Steps:
         inputs = {"labelled": self._manifest.labelled.digest}
         if selection is not None:
             inputs["selection"] = selection
+        extension = self.extend(round_, selection) if selection is not None else None
+        if extension is not None:
+            inputs["extension"] = extension.address
         if training.batch.pool:
             inputs["pool"] = self._manifest.pool.digest
         if start is not None:
@@ -138,10 +143,21 @@ class Steps:
             start=start,
             fold=fold,
             out_of_fold=out_of_fold,
+            extension=extension.address if extension is not None else None,
             keep_at=keep_at,
             rows_per_pass=self._placement.rows_per_pass,
             checkpoint_every_s=self._placement.checkpoint_every_s,
         )
+        return Step(identity, job)
+
+    def extend(self, round_: int, selection: str) -> Step[ExtendJob] | None:
+        """Images that join the selection in this round; None if the recipe makes none."""
+        if (extension := self._recipe.extension) is None:
+            return None
+        inputs = {"selection": selection, "pool": self._manifest.pool.digest}
+        seed = derive(self._recipe.seed, "extend", round_)
+        identity = self._identity("extend", {"extension": extension.plain()}, inputs, seed)
+        job = ExtendJob(**self._job(identity), selection=selection, extension=extension, seed=seed)
         return Step(identity, job)
 
     def sources(self, trains: Sequence[str]) -> dict[str, Step[LabelJob]]:

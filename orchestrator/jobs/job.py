@@ -9,6 +9,7 @@ from trainables.calibrators import Calibrator
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import ForeignSource
+from trainables.generators import Extension
 from trainables.models import ModelSpec
 from trainables.ranking import Ranking
 from trainables.selectors.library import Selector
@@ -66,6 +67,8 @@ class TrainJob(Job):
     """Labelled rows to leave out; None uses all."""
     out_of_fold: str | None = None
     """Address of the labelled rows' out-of-fold predictions, if the loss reads them."""
+    extension: str | None = None
+    """Address of the made images that join the selection, if there are any."""
     keep_at: tuple[float, ...] = ()
     """Shares of the steps after which the teacher is kept beside the final one."""
     rows_per_pass: int = 0
@@ -124,6 +127,15 @@ class SelectJob(Job):
     calibrators: tuple[Calibrator, ...] = ()
     selector: Selector
     targets: TargetSpec
+    seed: int
+
+
+class ExtendJob(Job):
+    """Make images that join a selection."""
+
+    selection: str
+    """Address of the selection that the generator is fitted on."""
+    extension: Extension
     seed: int
 
 

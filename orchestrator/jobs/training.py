@@ -29,6 +29,7 @@ from trainables.randomness import derive, id_hash
 from trainables.student import Progress, TrainState, fit, start
 from trainables.worker import Worker
 
+MADE = "images.parquet"
 CHECKPOINT = "checkpoint.safetensors"
 OUT_OF_FOLD = "out_of_fold.parquet"
 TEACHER, STUDENT, MODEL = "teacher.safetensors", "student.safetensors", "model.json"
@@ -229,13 +230,19 @@ def load_training_set(job: TrainJob, store: Store, data: Dataset) -> TrainingSet
     shards = None
     if job.selection is not None and plan.selected:
         shards = _selected_shards(store.record("select", job.selection), store)
+    made = _made_rows(job, store) if job.extension is not None and shards is not None else None
+    if made is not None:
+        pixels = decode_rows(
+            made["example_id"].to_pylist(), made["image"].to_pylist(), job.form
+        ).pixels
+        bank.add(made["example_id"].to_pylist(), pixels)
     wanted = plan.pool * job.num_steps if job.training.reads_pool else 0
     drawn = _add_pool(bank, data, job, shards, wanted)
     images = bank.images()
     labels = torch.from_numpy(labelled["label"].to_numpy().astype(np.int64))
     return TrainingSet(
         Source(images, bank.places(own.example_ids), labels),
-        _selected_source(bank, images, pa.concat_tables(shards), job) if shards else None,
+        _selected_source(bank, images, shards, made, job) if shards else None,
         Source(images, bank.places(sorted(drawn))) if wanted else None,
         _told_out_of_fold(job, store, own.example_ids),
     )
@@ -263,9 +270,34 @@ def _selected_shards(record: Record, store: Store) -> list[pa.Table]:
     return [store.read_table(record, f.name) for f in record.files if f.name.startswith("part-")]
 
 
+def _made_rows(job: TrainJob, store: Store) -> pa.Table:
+    """The images that a generator made, as rows like those of the labelled set."""
+    assert job.extension is not None  # noqa: S101 - the caller checked
+    return store.read_table(store.record("extend", job.extension), MADE)
+
+
+def _as_selected(made: pa.Table, schema: pa.Schema, num_classes: int) -> pa.Table:
+    """Made images as rows of a selection of this schema, each of weight 1."""
+    labels, kind = made["label"].combine_chunks(), schema.field("target").type
+    target = labels
+    if pa.types.is_fixed_size_list(kind):
+        hot = np.eye(num_classes, dtype=np.float32)[labels.to_numpy()]
+        target = pa.FixedSizeListArray.from_arrays(pa.array(hot.ravel()), type=kind)
+    ids, ones = made["example_id"].combine_chunks(), np.ones(made.num_rows, np.float32)
+    return pa.table([ids, labels, target, pa.array(ones)], schema=schema)
+
+
 def _selected_source(
-    bank: "_Bank", images: torch.Tensor, chosen: pa.Table, job: TrainJob
+    bank: "_Bank",
+    images: torch.Tensor,
+    shards: list[pa.Table],
+    made: pa.Table | None,
+    job: TrainJob,
 ) -> Source:
+    chosen = pa.concat_tables(shards)
+    if made is not None:
+        more = _as_selected(made, chosen.schema, job.num_classes)
+        chosen = pa.concat_tables([chosen, more])
     chosen = chosen.sort_by("example_id").combine_chunks()
     places = bank.places(chosen["example_id"].to_pylist())
     target = chosen["target"].combine_chunks()

@@ -91,6 +91,7 @@ READ_BY = {
     "recipe.labelling.out_of_fold=2": set(),
     "recipe.labelling.students=3": set(),
     "recipe.labelling.checkpoints=[0.5]": {"train0", "train1"},
+    "recipe.extension={per_class: 3}": LATER,
     "recipe.ranking=agreement recipe.labelling.students=2": SELECTING,
     "recipe.labelling.passes=3 recipe.student.dropout=0.1": TRAINING | {"label"},
     "recipe.labelling.combine={kind: choose}": set(),
