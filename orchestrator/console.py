@@ -138,6 +138,8 @@ def _outcome(event: Event) -> str:
         what = f"{counts['accepted']:,} accepted, {min(rows):,} to {max(rows):,} a class"
         if counts["starved_classes"]:
             what += f"; classes without a label: {counts['starved_classes']}"
+    elif kind == "extend":
+        what = f"{counts['rows']:,} images made"
     elif kind == "audit":
         precision, flips = metrics["precision"], metrics["flip_rate"]
         what = f"{metrics['coverage'] or 0:.1%} of the pool"

@@ -16,6 +16,7 @@ from trainables.objective import (
     SelectedTerm,
 )
 from trainables.optimiser import OptimiserSpec
+from trainables.schedules import Stepwise
 from trainables.selectors.fixed import Everything
 from trainables.student import StepCount, TrainingSpec
 from trainables.teachers import ExponentialAverage
@@ -96,4 +97,27 @@ def warm_rounds(
         labelling=labelling or LabellingSpec(),
         policy=policy,
         **choosing,
+    )
+
+
+def adaptation(objective: Objective, learning_rate: float = 0.001) -> Recipe:
+    """A round on labels, then one that adapts normalisation to the pool without any label.
+
+    Optimiser as in Rusak et al., TMLR 2022, arXiv:2104.12928: SGD at a constant rate,
+    96 rows, scales and shifts of normalisation layers alone, the batch's own statistics. Give
+    `student.checkpoint` and one round to adapt a network of your own.
+    """
+    return Recipe(
+        training=TrainingSpec(
+            steps=StepCount(first_round=600, base=200),
+            batch=BatchPlan(labelled=0, labelled_alone=64, selected=0, pool=96),
+            objective=objective,
+            optimiser=OptimiserSpec(
+                learning_rate=Stepwise(values=(0.03, learning_rate)),
+                final_share=0.0,
+                trains="norm",
+            ),
+        ),
+        selector=Everything(),
+        policy=RoundPolicy(num_rounds=2, start="warm", deliver="best", label_last=False),
     )

@@ -58,10 +58,14 @@ class _Planner:
             warm = bool(played) and policy.start == "warm"
             starts = trained[teacher_in_force(played)] if warm else None
             accepted = self._accepted(selection)
+            chosen = None if accepted == 0 else selection
+            extension = self._steps.extend(round_, chosen) if chosen else None
+            if extension is not None:
+                self._add(round_, "extend", extension, "make images for each class")
             make = partial(
                 self._steps.train,
                 round_,
-                selection=None if accepted == 0 else selection,
+                selection=chosen,
                 num_selected=pool if accepted is None else accepted,
                 out_of_fold=self._crossed,
             )

@@ -16,6 +16,7 @@ from orchestrator.engines.base import Engine
 from orchestrator.errors import DataError, Interrupted
 from orchestrator.jobs.auditing import audit_shards, gather_audit
 from orchestrator.jobs.combining import combine_shards, fit_combiner, gather_combined
+from orchestrator.jobs.extending import run_extending
 from orchestrator.jobs.job import AuditJob, CombineJob, CrossLabelJob, Fold, LabelJob, SelectJob
 from orchestrator.jobs.labelling import finished, gather, label_out_of_fold
 from orchestrator.jobs.scoring import run_scoring
@@ -143,6 +144,9 @@ class Player:
         starts = trained[teacher_in_force(played)] if warm else None
         accepted = int(selection.counts["accepted"]) if selection else 0
         chosen = selection.address if selection and accepted else None
+        extension = self._steps.extend(current.number, chosen) if chosen else None
+        if extension is not None:
+            self._do(current, "extend", extension, lambda job, _: run_extending(job))
         make = partial(
             self._steps.train,
             current.number,

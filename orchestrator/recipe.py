@@ -9,9 +9,11 @@ from trainables.calibrators import Align, FromFeatures, Transport
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import CallableSource, ForeignSource, PrototypeSource
-from trainables.models import AnyModel, ModelSpec, SmallCnn, TimmModel
+from trainables.generators import Extension
+from trainables.models import AnyModel, ModelSpec, SmallCnn, TimmModel, begins_trained
 from trainables.nearby import TableCalibrator
-from trainables.partners import MetaTeacher, Peer
+from trainables.partners import Peer
+from trainables.ranking import Ranking
 from trainables.schedules import schedules_over_steps
 from trainables.selectors.fixed import ClassShare
 from trainables.selectors.library import Selector
@@ -19,7 +21,7 @@ from trainables.selectors.located import Compactness, ExpectedReward
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
 from trainables.targets import TargetSpec
-from trainables.teachers import StudentIsTeacher
+from trainables.teachers import ExponentialAverage
 from trainables.weighting import Dual, Neighbourhood
 
 
@@ -56,6 +58,9 @@ class LabellingSpec(Spec):
     """Networks or functions from elsewhere that label before round 0, or in every round."""
     combine: Combiner = Mean()
     """How the labels of several sources become one."""
+    checkpoints: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Shares of a round after which each student's teacher is kept, to label beside the final
+    one."""
     remember: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share with which a row's labels of the round before count: an average over rounds."""
     earlier: Annotated[int, Field(ge=0, le=20)] = 0
@@ -65,7 +70,8 @@ class LabellingSpec(Spec):
     def one_source(self) -> bool:
         """Whether each round's labels are those of one student as they are."""
         beside = any(source.rounds == "all" for source in self.foreign)
-        return self.members == 1 and not beside and not self.remember and not self.earlier
+        alone = self.members == 1 and not self.checkpoints
+        return alone and not beside and not self.remember and not self.earlier
 
     @property
     def members(self) -> int:
@@ -117,18 +123,51 @@ def _partner_faults(training: TrainingSpec) -> list[str]:
     faults, term = [], training.objective.consistency
     if isinstance(training.partner, Peer) and term is None:
         faults.append("training.partner peer needs objective.consistency: it says what they learn")
-    if isinstance(training.partner, MetaTeacher) and term is not None:
-        faults.append("training.partner meta_teacher has a consistency of its own: remove the term")
-    if isinstance(training.partner, MetaTeacher) and training.batch.selected:
-        faults.append("training.partner meta_teacher needs training.batch.selected of 0")
+    if training.meta is not None:
+        name = "partner meta_teacher" if training.self_meta is None else "self_meta"
+        if term is not None:
+            faults.append(f"training.{name} has a consistency of its own: remove the term")
+        if training.batch.selected:
+            faults.append(f"training.{name} needs training.batch.selected of 0")
+    if training.self_meta is not None and training.partner is not None:
+        faults.append("training.self_meta and training.partner exclude each other")
     if training.look_ahead is not None:
         from_teacher = term is not None and term.labels_from == "teacher"
-        if not from_teacher or isinstance(training.teacher, StudentIsTeacher):
+        if not from_teacher or not isinstance(training.teacher, ExponentialAverage):
             faults.append(
                 "training.look_ahead needs an EMA teacher and consistency.labels_from: teacher"
             )
-        if training.partner is not None:
-            faults.append("training.look_ahead and training.partner exclude each other")
+        if training.partner is not None or training.self_meta is not None:
+            other = "self_meta" if training.partner is None else "partner"
+            faults.append(f"training.look_ahead and training.{other} exclude each other")
+    return faults
+
+
+def _unlabelled_faults(training: TrainingSpec) -> list[str]:
+    """What can't be without labelled rows in a batch."""
+    objective, plan, term = training.objective, training.batch, training.objective.consistency
+    if plan.labelled:
+        if objective.labelled.weight != 0:
+            return []
+        return [
+            "objective.labelled.weight is 0, but labelled rows would enter batch statistics: set "
+            "training.batch.labelled to 0 instead"
+        ]
+    readers = [
+        ("objective.doubly_robust", objective.doubly_robust is not None),
+        ("a meta teacher", training.meta is not None),
+        (
+            "objective.consistency",
+            term is not None and (term.needs_labelled or term.trains_labelled),
+        ),
+    ]
+    faults = [f"{name} needs training.batch.labelled above 0" for name, there in readers if there]
+    early = term.first_round == 0 if term is not None else objective.entropy is not None
+    if plan.labelled_alone is None and not early:
+        faults.append(
+            "round 0 would train on no rows: set training.batch.labelled_alone, or "
+            "objective.consistency.first_round to 0"
+        )
     return faults
 
 
@@ -172,6 +211,9 @@ class Recipe(Spec):
     """How a round trains it."""
     labelling: LabellingSpec = LabellingSpec()
     """How the teacher labels the pool."""
+    ranking: Ranking = "confidence"
+    """What selectors order rows by: the label's probability, or first the share of sources that
+    predict the label."""
     filters: tuple[Filter, ...] = ()
     """What holds rows back before anything else, by how far several label sources are apart."""
     calibrators: tuple[TableCalibrator, ...] = ()
@@ -180,6 +222,8 @@ class Recipe(Spec):
     """Which beliefs become pseudo-labels."""
     targets: TargetSpec = TargetSpec()
     """What accepted rows are trained towards."""
+    extension: Extension | None = None
+    """Images made for each class that join the selection; none by default."""
     policy: RoundPolicy = RoundPolicy()
     """What happens between rounds."""
 
@@ -193,6 +237,8 @@ class Recipe(Spec):
         if not reads_pool and plan.pool:
             faults.append("training.batch.pool has no effect without objective.consistency")
         faults += _partner_faults(self.training)
+        faults += _unlabelled_faults(self.training)
+        faults += _start_faults(self)
         faults += _balance_faults(self.calibrators, plan.max_copies)
         if self.policy.num_rounds > 1 and not plan.selected and not reads_pool:
             faults.append("no later round would read the pool: training.batch.selected is 0")
@@ -214,12 +260,10 @@ class Recipe(Spec):
                 if each.needs_labelled
             ]
         faults += self._feature_faults()
-        if self.filters and not self.labelling.doubts:
-            faults.append(
-                "filters read how far label sources are apart: set labelling.students, passes, "
-                "views, remember, earlier, or a foreign source in all rounds"
-            )
         faults += _specialist_faults(self.labelling, reads_pool=reads_pool)
+        faults += _doubt_faults(self)
+        if self.extension is not None and not plan.selected:
+            faults.append("extension has no effect: training.batch.selected is 0")
         if self.labelling.passes > 1 and not _has_dropout(self.student):
             faults.append("labelling.passes needs dropout in the student, without it all are equal")
         if self.labelling.out_of_fold == 1:
@@ -278,3 +322,30 @@ def _feature_readers(recipe: Recipe) -> list[str]:
     if isinstance(recipe.targets.weight, Neighbourhood | Dual):
         found.append(f"weighting {recipe.targets.weight.kind}")
     return found
+
+
+def _start_faults(recipe: Recipe) -> list[str]:
+    """What students that begin anew can't do."""
+    anew = recipe.policy.start == "restart" and not begins_trained(recipe.student)
+    if recipe.training.optimiser.trains == "all" or not anew:
+        return []
+    return [
+        "training.optimiser.trains has no effect on students that begin anew: set policy.start to "
+        "warm or give student.checkpoint"
+    ]
+
+
+def _doubt_faults(recipe: Recipe) -> list[str]:
+    """What can't read how far label sources are apart."""
+    faults, ranked = [], recipe.ranking == "agreement"
+    readers = ["filters"] * bool(recipe.filters) + ["ranking: agreement"] * ranked
+    if readers and not recipe.labelling.doubts:
+        faults.append(
+            f"{' and '.join(readers)} read how far label sources are apart: set "
+            "labelling.students, checkpoints, passes, views, remember, earlier, or a foreign "
+            "source in all rounds"
+        )
+    if ranked and (recipe.calibrators or recipe.selector.needs_sample):
+        other = "calibrators" if recipe.calibrators else f"selector {recipe.selector.kind}"
+        faults.append(f"ranking: agreement has no say behind {other}: leave one of them out")
+    return faults

@@ -17,6 +17,7 @@ from orchestrator.jobs.job import (
     AuditJob,
     CombineJob,
     CrossLabelJob,
+    ExtendJob,
     FeatureForm,
     Fold,
     Form,
@@ -31,7 +32,7 @@ from orchestrator.recipe import LabellingSpec
 from orchestrator.store.store import Identity
 from trainables.augment import STRONG, WEAK
 from trainables.foreign import ForeignSource, files_of
-from trainables.models import AnyModel, Mlp, TimmModel
+from trainables.models import AnyModel, Mlp, begins_trained
 from trainables.objective import SelectedTerm
 from trainables.randomness import derive
 from trainables.schedules import at_round
@@ -47,6 +48,7 @@ CODE: Mapping[str, int] = {
     "select": 1,
     "score": 1,
     "audit": 2,
+    "extend": 1,
 }
 """Versions of the code behind each kind; raise one when the same inputs give another result."""
 
@@ -107,11 +109,18 @@ class Steps:
         """
         classes = self._classes_of(member)
         training = resolve_training(
-            self._recipe.training, round_, self._num_rounds, has_selection=selection is not None
+            self._recipe.training,
+            round_,
+            self._num_rounds,
+            has_selection=selection is not None,
+            begins_trained=start is not None or begins_trained(self._recipe.student),
         )
         inputs = {"labelled": self._manifest.labelled.digest}
         if selection is not None:
             inputs["selection"] = selection
+        extension = self.extend(round_, selection) if selection is not None else None
+        if extension is not None:
+            inputs["extension"] = extension.address
         if training.batch.pool:
             inputs["pool"] = self._manifest.pool.digest
         if start is not None:
@@ -124,11 +133,16 @@ class Steps:
         if fold is not None:
             reads["fold"] = fold.plain()
         reads |= {"classes": list(classes)} if classes else {}
+        policy = self._recipe.policy
+        labels_after = round_ + 1 < self._num_rounds or policy.label_last
+        keep_at = self._recipe.labelling.checkpoints if labels_after and fold is None else ()
+        if keep_at:
+            reads["keep_at"] = list(keep_at)
         names = ("train", round_, member) if member else ("train", round_)
         seed = derive(self._recipe.seed, *names)
         identity = self._identity("train", reads, inputs, seed)
         student = self._recipe.student
-        if isinstance(student, TimmModel) and student.checkpoint is not None:
+        if student.checkpoint is not None:
             student = student.model_copy(update={"checkpoint": student.checkpoint.absolute()})
         job = TrainJob(
             **self._job(identity),
@@ -141,9 +155,21 @@ class Steps:
             fold=fold,
             out_of_fold=out_of_fold,
             classes=classes,
+            extension=extension.address if extension is not None else None,
+            keep_at=keep_at,
             rows_per_pass=self._placement.rows_per_pass,
             checkpoint_every_s=self._placement.checkpoint_every_s,
         )
+        return Step(identity, job)
+
+    def extend(self, round_: int, selection: str) -> Step[ExtendJob] | None:
+        """Images that join the selection in this round; None if the recipe makes none."""
+        if (extension := self._recipe.extension) is None:
+            return None
+        inputs = {"selection": selection, "pool": self._manifest.pool.digest}
+        seed = derive(self._recipe.seed, "extend", round_)
+        identity = self._identity("extend", {"extension": extension.plain()}, inputs, seed)
+        job = ExtendJob(**self._job(identity), selection=selection, extension=extension, seed=seed)
         return Step(identity, job)
 
     def sources(self, trains: Sequence[str]) -> dict[str, Step[LabelJob]]:
@@ -154,9 +180,12 @@ class Steps:
         """
         found = {}
         for number, train in enumerate(trains):
+            name = f"label-{number}" if number else "label"
+            classes = self._classes_of(number)
             features = self._recipe.reads_features and not number
-            step = self.label(train, features=features, classes=self._classes_of(number))
-            found[f"label-{number}" if number else "label"] = step
+            found[name] = self.label(train, features=features, classes=classes)
+            for kept in range(len(self._recipe.labelling.checkpoints)):
+                found[f"{name}-at-{kept}"] = self.label(train, kept, classes=classes)
         for number, source in enumerate(self._recipe.labelling.foreign):
             if source.rounds == "all" or not trains:
                 when = "" if trains else "-before"
@@ -174,18 +203,28 @@ class Steps:
         return parts[member - labelling.students]
 
     def label(
-        self, train: str, *, features: bool = False, classes: tuple[int, ...] = ()
+        self,
+        train: str,
+        checkpoint: int | None = None,
+        *,
+        features: bool = False,
+        classes: tuple[int, ...] = (),
     ) -> Step[LabelJob]:
-        """Labelling of the pool by the teacher of a training step, which knows these classes."""
+        """Labelling of the pool by the teacher of a training step, which knows these classes.
+
+        ``checkpoint`` numbers a teacher that was kept on its way.
+        """
         labelling = reading(self._recipe.labelling)
         inputs = {"train": train, "pool": self._manifest.pool.digest}
         reads: dict[str, Any] = {"labelling": labelling.plain()}
         reads |= {"features": True} if features else {}
         reads |= {"classes": list(classes)} if classes else {}
+        reads |= {} if checkpoint is None else {"checkpoint": checkpoint}
         identity = self._identity("label", reads, inputs)
         job = LabelJob(
             **self._job(identity),
             train=train,
+            checkpoint=checkpoint,
             labelling=labelling,
             classes=classes,
             features=features,
@@ -230,7 +269,8 @@ class Steps:
         labelling = self._recipe.labelling
         several = len(predictions) > 1 or labelling.remember
         says_doubt = students and labelling.in_passes
-        if not several and (says_doubt or not self._recipe.filters):
+        read = self._recipe.filters or self._recipe.ranking == "agreement"
+        if not several and (says_doubt or not read):
             return None
         inputs = {f"source-{i}": address for i, address in enumerate(predictions)}
         if not labelling.remember:
@@ -316,6 +356,7 @@ class Steps:
         if not calibrators:
             targets = targets.model_copy(update={"reads": "calibrated"})  # the two are the same
         reads = {
+            "ranking": self._recipe.ranking,
             "filters": [each.plain() for each in filters],
             "calibrators": [each.plain() for each in calibrators],
             "selector": selector.plain(),
@@ -328,6 +369,7 @@ class Steps:
             predictions=predictions,
             out_of_fold=out_of_fold,
             previous=previous,
+            ranking=self._recipe.ranking,
             filters=filters,
             calibrators=calibrators,
             selector=selector,
@@ -398,7 +440,7 @@ def student_read(student: AnyModel) -> dict[str, Any]:
     Raises:
         ConfigError: The checkpoint can't be read.
     """
-    if isinstance(student, TimmModel) and student.checkpoint is not None:
+    if student.checkpoint is not None:
         content = content_of({"checkpoint": student.checkpoint}, "recipe.student.checkpoint")
         return student.plain() | content
     return student.plain()
@@ -437,13 +479,15 @@ def reading(labelling: LabellingSpec, *, once: bool = False) -> LabellingSpec:
 
 
 def _check_workers(config: RunConfig) -> None:
-    """Every training worker needs a labelled row of each batch."""
+    """Every training worker needs a row of each batch: a labelled one, where there are any."""
     batch, workers = config.recipe.training.batch, config.placement.train_workers
-    least = min(batch.labelled, batch.labelled_alone or batch.labelled)
+    source, least = batch.shared_rows
+    if batch.labelled_alone is not None:
+        least = min(least, batch.labelled_alone)
     if workers > least:
         raise ConfigError(
-            f"placement.train_workers is {workers}, but a batch holds {least} labelled rows and "
-            "each worker needs one: raise recipe.training.batch.labelled or use fewer workers"
+            f"placement.train_workers is {workers}, but a batch holds {least} {source} rows and "
+            f"each worker needs one: raise recipe.training.batch.{source} or use fewer workers"
         )
 
 
@@ -475,12 +519,19 @@ def _check_features(config: RunConfig) -> None:
         faults.append("recipe.images has no effect: leave it out")
     if recipe.labelling.flips:
         faults.append("recipe.labelling.flips must be false: features have no mirror image")
+    if recipe.extension is not None:
+        faults.append("recipe.extension makes images: leave it out")
     if faults:
         raise ConfigError(f"{config.data} holds features, not images: {'; '.join(faults)}")
 
 
 def resolve_training(
-    training: TrainingSpec, round_: int, num_rounds: int, *, has_selection: bool
+    training: TrainingSpec,
+    round_: int,
+    num_rounds: int,
+    *,
+    has_selection: bool,
+    begins_trained: bool = False,
 ) -> TrainingSpec:
     """The training settings that this round reads; what it does not read has its default.
 
@@ -488,6 +539,11 @@ def resolve_training(
     """
     resolved = at_round(training, round_, num_rounds)
     objective, batch, steps = resolved.objective, resolved.batch, resolved.steps
+    if objective.entropy is not None and objective.entropy.weight == 0:
+        objective = objective.model_copy(update={"entropy": None})
+    optimiser = resolved.optimiser
+    if not begins_trained:
+        optimiser = optimiser.model_copy(update={"trains": "all"})
     term = objective.consistency
     if term is not None and round_ < term.first_round:
         objective = objective.model_copy(update={"consistency": None})
@@ -500,14 +556,17 @@ def resolve_training(
     else:
         alone: dict[str, Any] = {"selected": SelectedTerm(), "doubly_robust": None}
         objective = objective.model_copy(update=alone)
-        labelled = batch.labelled_alone or batch.labelled
+        labelled = batch.labelled if batch.labelled_alone is None else batch.labelled_alone
         batch = batch.model_copy(update={"selected": 0, "max_copies": 1, "labelled": labelled})
         steps = StepCount(first_round=steps.first_round, most=steps.most)
     batch = batch.model_copy(update={"labelled_alone": None})
+    if not resolved.model_copy(update={"objective": objective, "batch": batch}).reads_pool:
+        batch = batch.model_copy(update={"pool": 0})
     both = batch.pool or objective.labelled.view == "both"
     read = {"weak", "strong"} if both else {str(objective.labelled.view)}
     if has_selection:
         read.add(objective.selected.view)
     unread = {name: view for name, view in (("weak", WEAK), ("strong", STRONG)) if name not in read}
     objective = objective.model_copy(update=unread)
-    return resolved.model_copy(update={"objective": objective, "batch": batch, "steps": steps})
+    parts = {"objective": objective, "batch": batch, "steps": steps, "optimiser": optimiser}
+    return resolved.model_copy(update=parts)

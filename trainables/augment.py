@@ -56,6 +56,9 @@ STRONG = ViewSpec(
     feature_drop=0.3,
 )
 
+PLAIN = ViewSpec(flip=0, translate=0)
+"""The image as it is."""
+
 
 class View:
     """Draws one view of a batch of images in [0, 1]."""

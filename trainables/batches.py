@@ -19,8 +19,9 @@ from trainables.spec import Spec
 class BatchPlan(Spec):
     """Rows of each source in one *global* batch, whatever the number of workers."""
 
-    labelled: Annotated[int, Field(ge=1)] = 64
-    """Labelled rows in a global batch; they cycle, so few labels are seen often."""
+    labelled: Annotated[int, Field(ge=0)] = 64
+    """Labelled rows in a global batch; they cycle, so few labels are seen often. 0 trains without
+    labels."""
     labelled_alone: Annotated[int, Field(ge=1)] | None = None
     """Labelled rows in a batch while there is no selection, as in round 0; None: as many."""
     selected: Annotated[int, Field(ge=0)] = 64
@@ -29,6 +30,14 @@ class BatchPlan(Spec):
     """Pool rows without a stored label in a global batch, for consistency terms."""
     max_copies: Annotated[int, Field(ge=1, le=1000)] = 1
     """Rare pseudo-classes are repeated up to this often to match the largest; 1 repeats nothing."""
+
+    @property
+    def shared_rows(self) -> tuple[str, int]:
+        """The rows of which every worker needs one: their source, and how many a batch has."""
+        for name in ("labelled", "selected"):
+            if rows := getattr(self, name):
+                return name, rows
+        return "pool", self.pool
 
 
 @dataclass(frozen=True)

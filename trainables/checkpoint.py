@@ -8,6 +8,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from trainables.student import TrainState
+from trainables.teachers import Snapshots
 
 AnyValue = TypeVar("AnyValue")
 
@@ -32,6 +33,9 @@ def state_to_bytes(state: TrainState) -> bytes:
     tensors |= {f"student.{k}": v for k, v in _state(state.student).items()}
     if state.teacher is not state.student:
         tensors |= {f"teacher.{k}": v for k, v in _state(state.teacher).items()}
+    for at, weights in enumerate(state.snapshots.kept):
+        tensors |= {f"snapshot.{at}.{k}": v for k, v in weights.items()}
+    tensors |= {f"snapshot_total.{k}": v for k, v in state.snapshots.total.items()}
     numbers: dict[str, float] = {}
     _put_optimiser(tensors, numbers, "optimiser", state.optimiser)
     if (partner := state.partner) is not None:
@@ -41,6 +45,7 @@ def state_to_bytes(state: TrainState) -> bytes:
         }
         _put_optimiser(tensors, numbers, "partner_optimiser", partner.optimiser)
         numbers["partner_baseline"] = partner.baseline
+    numbers["snapshots"] = len(state.snapshots.kept)
     meta = {"step": str(state.step), "numbers": json.dumps(numbers)}
     plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     return bytes(save(plain, metadata=meta))
@@ -56,6 +61,11 @@ def state_from_bytes(content: bytes, state: TrainState) -> None:
     if state.teacher is not state.student:
         state.teacher.load_state_dict(_below(tensors, "teacher."), strict=True)
     numbers = json.loads(meta["numbers"])
+    device = next(state.student.parameters()).device
+    state.snapshots = Snapshots(
+        [_placed(tensors, f"snapshot.{at}.", device) for at in range(numbers["snapshots"])],
+        _placed(tensors, "snapshot_total.", device),
+    )
     _take_optimiser(tensors, numbers, "optimiser", state.optimiser)
     if (partner := state.partner) is not None:
         partner.network.load_state_dict(_below(tensors, "partner."), strict=True)
@@ -105,6 +115,10 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 def _below(values: dict[str, AnyValue], prefix: str) -> dict[str, AnyValue]:
     return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
+
+
+def _placed(tensors: dict[str, Tensor], prefix: str, device: torch.device) -> dict[str, Tensor]:
+    return {name: value.to(device) for name, value in _below(tensors, prefix).items()}
 
 
 def _metadata(content: bytes) -> dict[str, str]:

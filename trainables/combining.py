@@ -94,6 +94,22 @@ class Choose(Spec):
         return np.asarray(told[best, np.arange(told.shape[1])])
 
 
+class First(Spec):
+    """The labels of the first source, the final teacher of the first student.
+
+    The others only tell how far they are apart from it.
+    """
+
+    kind: Literal["first"] = "first"
+
+    def fit(self, sample: np.ndarray) -> Combined:
+        del sample
+        return self
+
+    def log_probs(self, told: np.ndarray) -> np.ndarray:
+        return np.asarray(told[0])
+
+
 class LabelModel(Spec):
     """Sources vote for their most probable class; a label model weighs the votes.
 
@@ -182,7 +198,7 @@ def _general(told: np.ndarray) -> np.ndarray:
 
 
 Combiner = Annotated[
-    Mean | ConfidenceVote | Choose | LabelModel | Specialists,
+    Mean | ConfidenceVote | Choose | First | LabelModel | Specialists,
     Field(discriminator="kind"),
 ]
 

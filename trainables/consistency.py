@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from trainables.beliefs import Beliefs
-from trainables.loader import DEBIASING, POOL, Loader, Rows
-from trainables.objective import ConsistencyTerm
+from trainables.loader import DEBIASING, POOL, Loader, Pairs, Rows
+from trainables.models import batch_statistics
+from trainables.objective import ConsistencyTerm, mixed
+from trainables.pool_mixing import AnchorMix, PairMix
 from trainables.pseudo_labels import PseudoLabels, StepRows, fit_in_step
+from trainables.randomness import numpy_stream
 from trainables.schedules import Moment
 from trainables.selectors.rules import Labelled
 from trainables.selectors.running import Running
@@ -40,18 +43,20 @@ def label_pool(
     own_pairs = own_told = None
     if term.needs_labelled:
         own_pairs, labels = loader.labelled_pairs(moment.step)
-        own_told = _told(network, own_pairs.weak)
+        own_told = _told(term, network, own_pairs)
         everyone = worker.gather(own_told.log_probs, len(labels))
         beliefs = Beliefs.of_log_probs([""] * len(labels), everyone)
         labelled = Labelled(labelled.class_rows, beliefs, labels)
-    rows = StepRows(_told(network, pairs.weak), pairs.places)
+    rows = StepRows(_told(term, network, pairs), pairs.places)
     now = moment.settings(term)
     labeller = fit_in_step(
         now.calibrators, now.selector, now.targets, rows, running, labelled, worker
     )
     weight, device = moment.value(term.weight), worker.device
-    found = labeller.of(rows.told)
-    trained = _rows(term, found, pairs.strong, (POOL, weight), len(pairs.places), worker)
+    found, strong = labeller.of(rows.told), pairs.strong
+    if term.mix is not None:
+        found, strong = _mixed(term.mix, found, pairs, loader, moment)
+    trained = _rows(term, found, strong, (POOL, weight), len(pairs.places), worker)
     if term.debias and own_pairs is not None and own_told is not None:
         own = labeller.of(own_told)
         back = _rows(
@@ -63,14 +68,48 @@ def label_pool(
     return PoolRows(trained, accepted, share)
 
 
-def _told(network: nn.Module, images: Tensor) -> Beliefs:
-    """What a network, in evaluation mode, believes about a worker's images [b, C, H, W]."""
+def unlabelled_pool(num_classes: int, loader: Loader, moment: Moment) -> PoolRows:
+    """This step's pool rows without a label, for terms that read predictions alone."""
+    strong = loader.pool_pairs(moment.step).strong
+    mass = torch.zeros(len(strong), num_classes, device=strong.device)
+    term_of = torch.full((len(strong),), POOL, dtype=torch.int64)
+    return PoolRows(Rows(strong, mass, term_of), torch.zeros(len(strong), dtype=torch.bool), 0.0)
+
+
+def _told(term: ConsistencyTerm, network: nn.Module, pairs: Pairs) -> Beliefs:
+    """What a network, in evaluation mode, believes about a worker's rows [b]."""
+    images = pairs.weak if term.labels_view == "weak" else pairs.strong
+    images = images.contiguous(memory_format=torch.channels_last)
     was_training = network.training
-    network.eval()
-    logits = network(images.contiguous(memory_format=torch.channels_last))
+    if term.statistics == "batch":
+        with batch_statistics(network):
+            logits = network(images)
+    else:
+        network.eval()
+        logits = network(images)
     network.train(was_training)
     log_probs = torch.log_softmax(logits.float(), dim=1).cpu().numpy()
     return Beliefs.of_log_probs([""] * len(log_probs), log_probs)
+
+
+def _mixed(
+    mix: PairMix | AnchorMix, own: PseudoLabels, pairs: Pairs, loader: Loader, moment: Moment
+) -> tuple[PseudoLabels, Tensor]:
+    """This worker's labels and strong views, blended with those of their partners."""
+    worker, num_rows = loader.worker, len(pairs.places)
+    told = PseudoLabels(*(worker.gather(value, num_rows) for value in vars(own).values()))
+    stream = numpy_stream(loader.seed, "pool-mix", moment.step)
+    labels = loader.labels(moment.step)
+    plan = mix.mixture(told, labels, stream, moment.share)
+    mine = worker.share_of(num_rows)
+    partners, labelled = plan.partners[mine], plan.labelled[mine]
+    others = torch.empty_like(pairs.strong)
+    for views, rows in ((loader.labelled_views, labelled), (loader.pool_views, ~labelled)):
+        if rows.any():
+            others[torch.from_numpy(rows)] = views(moment.step, partners[rows])
+    share = torch.from_numpy(plan.share[mine]).to(pairs.strong)
+    blended = PseudoLabels(*(value[mine] for value in vars(plan.found).values()))
+    return blended, mixed(pairs.strong, others, share)
 
 
 def _rows(

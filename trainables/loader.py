@@ -87,6 +87,8 @@ class Loader:
     def supervised(self, moment: Moment) -> Rows:
         """This worker's labelled and selected rows, mixed if the objective mixes."""
         total, worker = self.supervised_rows, self.worker
+        if not total:
+            return self._no_rows()
         mine = worker.share_of(total)
         term = torch.from_numpy(np.where(mine < self._labelled_views, LABELLED, SELECTED))
         alpha = self._goal.mixup_alpha
@@ -102,6 +104,14 @@ class Loader:
         share = share.to(images.device)
         return Rows(
             mixed(images[own], images[other], share), mixed(mass[own], mass[other], share), term
+        )
+
+    def _no_rows(self) -> Rows:
+        images = self.data.labelled.images(np.zeros(0, np.int64), self.worker.device)
+        return Rows(
+            images,
+            torch.zeros(0, self.num_classes, device=images.device),
+            torch.zeros(0, dtype=torch.int64),
         )
 
     @property
@@ -127,10 +137,24 @@ class Loader:
 
     def labelled_pairs(self, step: int) -> tuple[Pairs, np.ndarray]:
         """Weak and strong views of this worker's labelled rows, and all rows' labels int64 [B]."""
-        labelled, places = self.data.labelled, self._labelled.at(step)
-        assert labelled.targets is not None  # noqa: S101 - labelled rows have labels
-        labels = labelled.targets[torch.from_numpy(places)].numpy()
-        return self._pairs("labelled", labelled, places, step), labels
+        places = self._labelled.at(step)
+        return self._pairs("labelled", self.data.labelled, places, step), self.labels(step)
+
+    def pool_views(self, step: int, rows: np.ndarray) -> Tensor:
+        """Strong views [len(rows), C, H, W] of these pool rows of the global batch."""
+        assert self._pool is not None and self.data.pool is not None  # noqa: S101 - rows of it
+        at = self._pool.at(step)[rows]
+        return self._view("strong", self.data.pool, "pool-strong", step, at, rows)
+
+    def labelled_views(self, step: int, rows: np.ndarray) -> Tensor:
+        """Strong views [len(rows), C, H, W] of these labelled rows of the global batch."""
+        at = self._labelled.at(step)[rows]
+        return self._view("strong", self.data.labelled, "labelled-strong", step, at, rows)
+
+    def labels(self, step: int) -> np.ndarray:
+        """Classes of the labelled rows of the global batch, int64 [B]."""
+        assert self.data.labelled.targets is not None  # noqa: S101 - labelled rows have labels
+        return self.data.labelled.targets[torch.from_numpy(self._labelled.at(step))].numpy()
 
     def _pairs(self, name: str, source: Source, places: np.ndarray, step: int) -> Pairs:
         mine = self.worker.share_of(len(places))
@@ -141,13 +165,14 @@ class Loader:
 
     def _rows(self, rows: np.ndarray, moment: Moment) -> tuple[Tensor, Tensor]:
         """Views and target mass of the given rows of the global supervised batch."""
-        first = rows[rows < self._labelled_views]
-        images, mass = self._labelled_rows(first, moment)
-        if self._selected is None or self.data.selected is None:
-            return images, mass.to(images.device)
-        second = rows[rows >= self._labelled_views] - self._labelled_views
-        more, theirs = self._selected_rows(second, moment)
-        return torch.cat([images, more]), torch.cat([mass, theirs]).to(images.device)
+        parts = []
+        if self._labelled_views:
+            parts.append(self._labelled_rows(rows[rows < self._labelled_views], moment))
+        if self._selected is not None:
+            second = rows[rows >= self._labelled_views] - self._labelled_views
+            parts.append(self._selected_rows(second, moment))
+        images, mass = (torch.cat(each) for each in zip(*parts, strict=True))
+        return images, mass.to(images.device)
 
     def _labelled_rows(self, rows: np.ndarray, moment: Moment) -> tuple[Tensor, Tensor]:
         plan, term, source = self.plan, self._goal.labelled, self.data.labelled

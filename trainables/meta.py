@@ -3,15 +3,13 @@
 Legend: b pool rows of this worker, B of the global batch, C classes.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.loader import Loader, Rows
-from trainables.partners import MetaTeacher, Partner
+from trainables.models import batch_statistics
+from trainables.partners import MetaLabels, MetaTeacher, Partner
 from trainables.randomness import derive, numpy_stream
 from trainables.schedules import Moment
 from trainables.terms import StepTerms
@@ -37,17 +35,17 @@ def meta_step(
     torch.manual_seed(derive(loader.seed, "teacher-dropout", moment.step, worker.rank))
     told = teacher.log_probs(torch.cat([rows.images, pairs.weak, pairs.strong]))
     own, weak, strong = torch.split(told, [len(rows.images), len(pairs.weak), len(pairs.strong)])
-    labels = _labels(spec, strong.detach(), num_rows, loader, moment)
-    old = _labelled_loss(student, rows)
-    learnt = _learn(student, pairs.strong, labels, num_rows, loader, moment)
-    h = old - _labelled_loss(student, rows)
+    labels = draw_labels(spec, strong.detach(), num_rows, loader, moment)
+    old = labelled_loss(student, rows)
+    learnt = learn_labels(student, pairs.strong, labels, num_rows, loader, moment)
+    h = old - labelled_loss(student, rows)
     partner.baseline = spec.baseline * partner.baseline + (1 - spec.baseline) * h
     advantage = max(-1.0, min(1.0, h - (partner.baseline if spec.baseline else 0.0)))
     chosen = -strong.gather(1, labels[:, None])[:, 0]
     parts = {
         "teacher_labelled": -(rows.mass * own).sum(),
         "teacher_consistency": moment.value(spec.consistency)
-        * _consistency(spec, weak.detach(), strong)
+        * consistency_loss(spec, weak.detach(), strong)
         / num_rows,
         "teacher_meta": advantage * chosen.sum() / num_rows,
     }
@@ -60,8 +58,8 @@ def meta_step(
     return {"loss": told_terms["selected"], **told_terms, "teacher_h": h}
 
 
-def _labels(
-    spec: MetaTeacher, log_probs: Tensor, num_rows: int, loader: Loader, moment: Moment
+def draw_labels(
+    spec: MetaLabels, log_probs: Tensor, num_rows: int, loader: Loader, moment: Moment
 ) -> Tensor:
     """Labels int64 [b]; draws are those of the global batch, whatever the number of workers."""
     if spec.labels == "best":
@@ -72,14 +70,14 @@ def _labels(
     return (log_probs + torch.from_numpy(gumbel).to(log_probs)).argmax(dim=1)
 
 
-def _consistency(spec: MetaTeacher, weak: Tensor, strong: Tensor) -> Tensor:
+def consistency_loss(spec: MetaLabels, weak: Tensor, strong: Tensor) -> Tensor:
     """Sum over rows of the cross-entropy of strong views to sharpened sure weak ones."""
     target = torch.softmax(weak / spec.temperature, dim=1)
     sure = weak.exp().amax(dim=1) >= spec.threshold
     return -(target * strong).sum(dim=1)[sure].sum()
 
 
-def _learn(
+def learn_labels(
     student: Learner,
     images: Tensor,
     labels: Tensor,
@@ -98,32 +96,13 @@ def _learn(
 
 
 @torch.no_grad()
-def _labelled_loss(student: Learner, rows: Rows) -> float:
+def labelled_loss(student: Learner, rows: Rows) -> float:
     """The student's loss on the labelled rows of all workers, without dropout.
 
     Batch norm reads the batch, as in training, but its running statistics stay.
     """
-    with _batch_statistics(student.network):
+    with batch_statistics(student.network):
         logits = student.network(rows.images.contiguous(memory_format=torch.channels_last))
+    student.network.train()
     loss = -(rows.mass * torch.log_softmax(logits.float(), dim=1)).sum()
     return float(student.worker.total(loss))
-
-
-@contextmanager
-def _batch_statistics(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with batch norm on the batch's own statistics."""
-    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    kept = [(m, m.momentum, m.num_batches_tracked) for m in norms]
-    network.eval()
-    for norm in norms:
-        norm.train()
-        norm.momentum = 0.0
-        norm.num_batches_tracked = (
-            None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
-        )
-    try:
-        yield
-    finally:
-        for norm, momentum, tracked in kept:
-            norm.momentum, norm.num_batches_tracked = momentum, tracked
-        network.train()

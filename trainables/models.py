@@ -1,5 +1,7 @@
 """Networks by name: one small CNN of our own and every timm model. The only door to timm."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
@@ -22,6 +24,8 @@ class SmallCnn(Spec):
     """Normalisation: 'batch' learns faster, 'group' does not depend on how batches are split."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of features dropped before the classifier while training, in [0, 1)."""
+    checkpoint: Path | None = None
+    """Start from this local file (safetensors or torch weights), such as a run's teacher."""
 
 
 class TimmModel(Spec):
@@ -40,6 +44,10 @@ class TimmModel(Spec):
     """Stochastic depth, share in [0, 1)."""
 
 
+Trained = Literal["all", "norm", "head"]
+"""Parameters that move: all, those of normalisation layers, those of the classifier."""
+
+
 class Mlp(Spec):
     """Fully connected layers behind layer norm: what features of a frozen network need.
 
@@ -51,6 +59,8 @@ class Mlp(Spec):
     """Units of the hidden layer; 0 has none."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the inputs of the last layer dropped while training, in [0, 1)."""
+    checkpoint: Path | None = None
+    """Start from this local file (safetensors or torch weights)."""
 
 
 AnyModel = SmallCnn | TimmModel | Mlp
@@ -66,10 +76,19 @@ def build(spec: AnyModel, channels: int, size: int, num_classes: int) -> nn.Modu
         ValueError: timm knows no model of this name.
     """
     if isinstance(spec, SmallCnn):
-        return _SmallCnn(spec, channels, num_classes)
-    if isinstance(spec, Mlp):
-        return _Mlp(spec, channels * size**2, num_classes)
-    return _timm_model(spec, channels, size, num_classes)
+        model: nn.Module = _SmallCnn(spec, channels, num_classes)
+    elif isinstance(spec, Mlp):
+        model = _Mlp(spec, channels * size**2, num_classes)
+    else:
+        model = _timm_model(spec, channels, size, num_classes)
+    if spec.checkpoint is not None:
+        model.load_state_dict(_read_weights(spec.checkpoint), strict=True)
+    return model
+
+
+def begins_trained(spec: AnyModel) -> bool:
+    """Whether a student starts from weights that were trained elsewhere."""
+    return spec.checkpoint is not None or (isinstance(spec, TimmModel) and spec.pretrained)
 
 
 def _timm_model(spec: TimmModel, channels: int, size: int, num_classes: int) -> nn.Module:
@@ -88,8 +107,6 @@ def _timm_model(spec: TimmModel, channels: int, size: int, num_classes: int) -> 
     model: nn.Module = timm.create_model(
         spec.name, pretrained=spec.pretrained, in_chans=channels, num_classes=num_classes, **options
     )
-    if spec.checkpoint is not None:
-        model.load_state_dict(_read_weights(spec.checkpoint), strict=True)
     return model
 
 
@@ -205,6 +222,57 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 def has_batch_norm(model: nn.Module) -> bool:
     """Whether an image's output in training depends on the other images of its pass."""
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def freeze_all_but(which: Trained, model: nn.Module) -> None:
+    """Let only these parameters learn, in place.
+
+    Raises:
+        ValueError: The network has none of them.
+    """
+    if which == "all":
+        return
+    if which == "norm":
+        layers: list[nn.Module] = [
+            module for module in model.modules() if isinstance(module, _NORMS)
+        ]
+    else:
+        layers = [_head_of(model)]
+    kept = {id(p) for layer in layers for p in layer.parameters()}
+    if not kept:
+        raise ValueError(f"optimiser.trains is {which!r}, but the student has no such layers")
+    for parameter in model.parameters():
+        parameter.requires_grad = id(parameter) in kept
+
+
+def _head_of(model: Any) -> nn.Module:
+    """The classifier of our own network or of a timm model."""
+    head = model.classifier if isinstance(model, _SmallCnn) else model.get_classifier()
+    return head if isinstance(head, nn.Module) else nn.Identity()
+
+
+@contextmanager
+def batch_statistics(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode, with batch norm on the batch's own statistics; running ones stay."""
+    was_training = network.training
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [(m, m.momentum, m.num_batches_tracked) for m in norms]
+    network.eval()
+    for norm in norms:
+        norm.train()
+        norm.momentum = 0.0
+        norm.num_batches_tracked = (
+            None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
+        )
+    try:
+        yield
+    finally:
+        for norm, momentum, tracked in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, tracked
+        network.train(was_training)
 
 
 def num_parameters(model: nn.Module) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 from trainables.augment import STRONG, WEAK, ViewSpec
 from trainables.calibrators import Calibrator
 from trainables.losses import CrossEntropy, RowLoss
+from trainables.pool_mixing import AnchorMix, PoolMix
 from trainables.schedules import Bounds, Scalar
 from trainables.selectors.fixed import Threshold
 from trainables.selectors.library import Selector
@@ -64,7 +65,7 @@ class ConsistencyTerm(Spec):
 
     Source: Sohn et al., FixMatch, NeurIPS 2020, arXiv:2001.07685, equation 4. The calibrators, the
     selector and the weighting are those of the stored table, fitted on running statistics.
-    Departs from the paper: the weak view is labelled in evaluation mode, in a pass of its own;
+    Departs from the paper: the view is labelled in evaluation mode, in a pass of its own;
     running statistics take in the step's own rows before they are used.
     """
 
@@ -73,7 +74,11 @@ class ConsistencyTerm(Spec):
     first_round: Annotated[int, Field(ge=0)] = 1
     """Round from which the term acts; 0 trains the first student with it as well."""
     labels_from: Literal["student", "teacher"] = "student"
-    """Which network labels the weak view at each step; a peer labels in place of either."""
+    """Which network labels at each step; a peer labels in place of either."""
+    labels_view: Literal["weak", "strong"] = "weak"
+    """View that is labelled; 'strong' labels the very images that are then trained on."""
+    statistics: Literal["running", "batch"] = "running"
+    """What batch norm reads while labels are made: its running means, or the rows at hand."""
     calibrators: tuple[Calibrator, ...] = ()
     """Corrections of its beliefs before the selector sees them, one after the other."""
     selector: Selector = Threshold(threshold=0.95)
@@ -82,6 +87,8 @@ class ConsistencyTerm(Spec):
     """What strong views are trained towards, and how much a row counts."""
     memory: Memory = Memory()
     """How long calibrators, selector and weighting remember the batches before."""
+    mix: PoolMix | None = None
+    """Blend strong views with those of surer rows; none by default."""
     loss: RowLoss = CrossEntropy()
     """Loss of a row."""
     normalise: Literal["all", "selected", "weight_mass"] = "all"
@@ -103,6 +110,10 @@ class ConsistencyTerm(Spec):
         )
         if wrong:
             raise ValueError(f"{' and '.join(wrong)} can act on the stored table only")
+        if self.mix is not None and (self.debias or self.fairness != 0):
+            raise ValueError("mix blends rows that debias and fairness need apart: leave them out")
+        if isinstance(self.mix, AnchorMix) and weight.kind != "one":
+            raise ValueError("mix anchors lets every row count alike: set targets.weight to one")
         return self
 
     @property
@@ -110,6 +121,11 @@ class ConsistencyTerm(Spec):
         """Whether it must know what the network believes about the labelled rows of the batch."""
         parts = (self.selector, *self.calibrators)
         return self.debias or any(part.needs_labelled for part in parts)
+
+    @property
+    def trains_labelled(self) -> bool:
+        """Whether labelled rows of the batch enter its rows."""
+        return self.debias or isinstance(self.mix, AnchorMix)
 
 
 class BalanceTerm(Spec):

@@ -28,7 +28,22 @@ class Peer(Spec):
     kind: Literal["peer"] = "peer"
 
 
-class MetaTeacher(Spec):
+class MetaLabels(Spec):
+    """Labels of pool rows that are judged by what they do to the labelled loss."""
+
+    labels: Literal["drawn", "best"] = "drawn"
+    """Draw a label from the labelling network's distribution, or take the most probable class."""
+    consistency: Weight = Linear(start=0.0, end=8.0, until=0.3, over="steps")
+    """Weight of the labelling network's own consistency (UDA) loss."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Least confidence of a weak view for the consistency loss."""
+    temperature: Annotated[float, Field(gt=0, le=10)] = 0.7
+    """Targets of the consistency loss are softmax(logits / temperature)."""
+    finetune: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the round, at its end, in which the student learns labelled rows alone."""
+
+
+class MetaTeacher(MetaLabels):
     """A trained teacher whose labels are judged by what they do to the student's labelled loss.
 
     At each step the student learns pool rows by labels that the teacher draws; the teacher learns
@@ -41,20 +56,28 @@ class MetaTeacher(Spec):
     """
 
     kind: Literal["meta_teacher"] = "meta_teacher"
-    labels: Literal["drawn", "best"] = "drawn"
-    """Draw a label from the teacher's distribution, or take the most probable class."""
-    consistency: Weight = Linear(start=0.0, end=8.0, until=0.3, over="steps")
-    """Weight of the teacher's own consistency (UDA) loss."""
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Least confidence of a weak view for the teacher's consistency loss."""
-    temperature: Annotated[float, Field(gt=0, le=10)] = 0.7
-    """Targets of the teacher's consistency loss are softmax(logits / temperature)."""
     baseline: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Decay of the running mean that is subtracted from h; 0 subtracts nothing."""
     rate_share: Annotated[float, Field(gt=0, le=10)] = 1.0
     """The teacher's learning rate as a share of the student's."""
-    finetune: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of the round, at its end, in which the student learns labelled rows alone."""
+
+
+class SelfMeta(MetaLabels):
+    """A student that is its own meta teacher: two optimiser steps, one set of weights.
+
+    The first learns pool rows by labels that the student gives itself. The second, from the new
+    weights, learns labelled rows, consistency, and those same labels with the weight h = old - new
+    labelled loss. Source: Ng and Wang, Self meta pseudo labels, arXiv:2212.13420, with the sign of
+    h as derived in arXiv:2003.10580.
+    Departs from the paper: the second step reads the labels and the strong view of the first; h is
+    cut to [-1, 1]; finetuning is the end of the round.
+    """
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Least confidence of a weak view for the consistency loss."""
+    sign: Literal["derived", "released"] = "derived"
+    """'derived': h is the old less the new labelled loss, so that labels which helped grow more
+    probable; 'released' is the other way round, as in public code."""
 
 
 PartnerSpec = Annotated[Peer | MetaTeacher, Field(discriminator="kind")]

@@ -35,6 +35,8 @@ class PseudoLabels:
     """Target distributions float32 [N, C]."""
     weights: np.ndarray
     """How much each row counts, float32 [N]; 0 for rows that are not accepted."""
+    confidence: np.ndarray
+    """Their confidences as the selector saw them, float32 [N]."""
 
     def mass(self) -> np.ndarray:
         """Targets times weights, float32 [N, C]."""
@@ -58,7 +60,8 @@ class PseudoLabeller:
         source = self.targets.source(told, seen)
         weights = np.where(accepted, self.weights.of_rows(told, seen), 0)
         targets = self.targets.distribution(source)
-        return PseudoLabels(accepted, source.labels, targets, weights.astype(np.float32))
+        weights = weights.astype(np.float32)
+        return PseudoLabels(accepted, source.labels, targets, weights, seen.confidence)
 
 
 @dataclass(frozen=True)

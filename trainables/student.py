@@ -12,7 +12,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
@@ -21,16 +21,17 @@ from torch import nn
 
 from trainables import teachers
 from trainables.batches import BatchPlan, TrainingSet
-from trainables.consistency import PoolRows, label_pool
+from trainables.consistency import PoolRows, label_pool, unlabelled_pool
 from trainables.loader import Loader
 from trainables.meta import meta_step
 from trainables.objective import Objective
 from trainables.optimiser import OptimiserSpec
-from trainables.partners import LookAhead, MetaTeacher, Partner, PartnerSpec
+from trainables.partners import LookAhead, MetaLabels, MetaTeacher, Partner, PartnerSpec, SelfMeta
 from trainables.schedules import Moment
 from trainables.selectors.running import Memory, Running
+from trainables.self_meta import self_meta_step
 from trainables.spec import Spec
-from trainables.teachers import StudentIsTeacher, TeacherRule
+from trainables.teachers import Snapshots, StudentIsTeacher, TeacherRule
 from trainables.terms import StepTerms
 from trainables.update import Learner, Precision, autocast, update, wrap
 from trainables.worker import Worker
@@ -71,6 +72,8 @@ class TrainingSpec(Spec):
     """How the teacher, which labels the pool and is scored, follows the student."""
     partner: PartnerSpec | None = None
     """A second network that trains beside the student; none by default."""
+    self_meta: SelfMeta | None = None
+    """Let the student judge labels of its own by what they do to it; none by default."""
     look_ahead: LookAhead | None = None
     """Let the teacher look some steps ahead before it labels; it must follow the student."""
     precision: Precision = "float32"
@@ -79,7 +82,13 @@ class TrainingSpec(Spec):
     @property
     def reads_pool(self) -> bool:
         """Whether a step draws pool rows without stored labels."""
-        return self.objective.consistency is not None or isinstance(self.partner, MetaTeacher)
+        told = self.objective.entropy is not None and self.batch.pool > 0
+        return self.objective.consistency is not None or self.meta is not None or told
+
+    @property
+    def meta(self) -> MetaLabels | None:
+        """The settings that judge labels by the labelled loss, if any do."""
+        return self.partner if isinstance(self.partner, MetaTeacher) else self.self_meta
 
 
 @dataclass
@@ -104,6 +113,8 @@ class TrainState:
     """What the consistency term remembers of the pool."""
     partner: Partner | None = None
     """The second network, if there is one."""
+    snapshots: Snapshots = field(default_factory=Snapshots)
+    """What a queue of a teacher holds."""
     step: int = 0
 
 
@@ -159,17 +170,18 @@ def fit(
     Raises:
         ValueError: The objective can't be computed with this worker's share of the rows.
     """
-    if worker.world > spec.batch.labelled:
+    source, rows = spec.batch.shared_rows
+    if worker.world > rows:
         raise ValueError(
-            f"{worker.world} workers share {spec.batch.labelled} labelled rows of a batch: each "
-            "needs at least one; raise training.batch.labelled or lower placement.train_workers"
+            f"{worker.world} workers share {rows} {source} rows of a batch: each "
+            f"needs at least one; raise training.batch.{source} or lower placement.train_workers"
         )
     if worker.rows_per_pass and spec.objective.reads_batch_means:
         raise ValueError(
             "placement.rows_per_pass would change the result: the objective reads the mean "
             "prediction of the batch; set it to 0, or leave balance and fairness out"
         )
-    if worker.rows_per_pass and isinstance(spec.partner, MetaTeacher):
+    if worker.rows_per_pass and spec.meta is not None:
         raise ValueError(
             "placement.rows_per_pass can't cut the batches of a meta teacher; set it to 0"
         )
@@ -217,9 +229,13 @@ class _Stepper:
             self._look_ahead(spec.look_ahead, moment)
         if isinstance(spec.partner, MetaTeacher):
             terms = self._meta(spec.partner, moment, rate)
+        elif spec.self_meta is not None:
+            terms = self_meta_step(
+                spec.self_meta, self._student, self._terms(moment), self._loader, moment
+            )
         else:
             terms = self._move(moment, rate)
-        teachers.follow(spec.teacher, state.teacher, state.student, moment.step)
+        teachers.follow(spec.teacher, state.teacher, state.student, moment.step, state.snapshots)
         return terms
 
     def _learner(self, network: nn.Module, optimiser: torch.optim.Optimizer) -> Learner:
@@ -252,8 +268,10 @@ class _Stepper:
     ) -> PoolRows | None:
         """The step's pool rows as one of these networks labels them, if the objective wants any."""
         term = self._spec.objective.consistency
-        if term is None or self._loader.data.pool is None:
+        if self._loader.data.pool is None or not self._spec.reads_pool:
             return None
+        if term is None:
+            return unlabelled_pool(running.num_classes, self._loader, moment)
         labeller = networks.get("partner") or networks[term.labels_from]
         with autocast(self._spec.precision, self._worker):
             return label_pool(term, labeller, running, self._loader, moment)
@@ -266,15 +284,21 @@ class _Stepper:
             rows = rows.joined(pool.rows)
         terms = StepTerms(self._spec.objective, running, self._loader, moment, pool)
         told = update(learner, rows, terms, self._loader, moment, name=name)
-        return told if pool is None else told | {"consistency_accepted": pool.accepted_share}
+        if pool is None or self._spec.objective.consistency is None:
+            return told
+        return told | {"consistency_accepted": pool.accepted_share}
 
     def _meta(self, spec: MetaTeacher, moment: Moment, rate: float) -> dict[str, float]:
-        partner, state = self._state.partner, self._state
+        partner = self._state.partner
         assert partner is not None  # noqa: S101 - built with the state
         assert self._partner is not None  # noqa: S101
         _set_rate(partner.optimiser, rate * spec.rate_share)
-        terms = StepTerms(self._spec.objective, state.running, self._loader, moment, None)
+        terms = self._terms(moment)
         return meta_step(spec, partner, self._student, self._partner, terms, self._loader, moment)
+
+    def _terms(self, moment: Moment) -> StepTerms:
+        """The terms of a step that draws no pool rows."""
+        return StepTerms(self._spec.objective, self._state.running, self._loader, moment, None)
 
     def _look_ahead(self, spec: LookAhead, moment: Moment) -> None:
         """Let the teacher follow steps that are taken back."""

@@ -1,11 +1,12 @@
 """Teacher rules: how a teacher follows its student inside a round."""
 
 import copy
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from trainables.spec import Spec
 
@@ -29,10 +30,47 @@ class ExponentialAverage(Spec):
     """Weight of the old average at each step."""
 
 
-TeacherRule = Annotated[StudentIsTeacher | ExponentialAverage, Field(discriminator="kind")]
+class QueueMean(Spec):
+    """The teacher is the mean of the student's last snapshots, all with equal weight.
+
+    Source: Kaddour, Latest weight averaging, 2022, arXiv:2209.14981, with snapshots by
+    steps instead of epochs. Until the queue is full the mean is over the snapshots so far. Floating
+    buffers are averaged like weights, counters are copied.
+    """
+
+    kind: Literal["queue"] = "queue"
+    length: Annotated[int, Field(ge=1, le=100)] = 5
+    """Snapshots in the queue; each holds all weights in memory and in checkpoints."""
+    push_every: Annotated[int, Field(ge=1)] = 20
+    """Steps from one snapshot to the next; the first step gives the first one."""
 
 
-def start_teacher(rule: StudentIsTeacher | ExponentialAverage, student: nn.Module) -> nn.Module:
+AnyRule = StudentIsTeacher | ExponentialAverage | QueueMean
+TeacherRule = Annotated[AnyRule, Field(discriminator="kind")]
+
+
+@dataclass
+class Snapshots:
+    """What a queue holds: the last weights, oldest first, and their sum."""
+
+    kept: list[dict[str, Tensor]] = field(default_factory=list)
+    total: dict[str, Tensor] = field(default_factory=dict)
+    """Sums in float64, from which what is dropped is taken away again."""
+
+    def push(self, weights: dict[str, Tensor], length: int) -> dict[str, Tensor]:
+        """Take in new weights, drop the oldest beyond ``length``; the mean of those that stay."""
+        new = {name: w.detach().clone() for name, w in weights.items() if w.is_floating_point()}
+        self.kept.append(new)
+        for name, value in new.items():
+            old = self.total.get(name)
+            self.total[name] = value.double() if old is None else old + value.double()
+        while len(self.kept) > length:
+            for name, value in self.kept.pop(0).items():
+                self.total[name] = self.total[name] - value.double()
+        return {name: value / len(self.kept) for name, value in self.total.items()}
+
+
+def start_teacher(rule: AnyRule, student: nn.Module) -> nn.Module:
     """The teacher at step 0: the student itself, or a frozen copy of it."""
     if isinstance(rule, StudentIsTeacher):
         return student
@@ -42,10 +80,26 @@ def start_teacher(rule: StudentIsTeacher | ExponentialAverage, student: nn.Modul
 
 @torch.no_grad()
 def follow(
-    rule: StudentIsTeacher | ExponentialAverage, teacher: nn.Module, student: nn.Module, step: int
+    rule: AnyRule,
+    teacher: nn.Module,
+    student: nn.Module,
+    step: int,
+    snapshots: Snapshots | None = None,
 ) -> None:
-    """Move the teacher after the student's optimiser step ``step`` (0-based)."""
+    """Move the teacher after the student's optimiser step ``step`` (0-based).
+
+    ``snapshots`` is what a queue holds; other rules read none.
+    """
     if isinstance(rule, StudentIsTeacher):
+        return
+    if isinstance(rule, QueueMean):
+        if snapshots is None:
+            raise ValueError("a queue needs its snapshots")
+        if step % rule.push_every == 0:
+            theirs = student.state_dict()
+            mean = snapshots.push(theirs, rule.length)
+            for name, value in teacher.state_dict().items():
+                value.copy_(mean.get(name, theirs[name]))
         return
     decay = min(rule.decay, 1 - 1 / (step + 1))
     ours, theirs = teacher.state_dict(), student.state_dict()

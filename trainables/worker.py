@@ -46,6 +46,8 @@ class Worker:
         """The rows of all workers [B, ...] from this worker's own [b, ...], in their order."""
         if self.world == 1:
             return values
+        if values.dtype == bool:  # which not every backend can sum
+            return self.gather(values.astype(np.uint8), num_rows).astype(bool)
         whole = torch.zeros((num_rows, *values.shape[1:]), dtype=torch.from_numpy(values).dtype)
         whole[torch.from_numpy(self.share_of(num_rows))] = torch.from_numpy(values)
         return np.asarray(self.total(whole.to(self.device)).cpu().numpy())

@@ -8,8 +8,10 @@ from orchestrator.recipe import LabellingSpec
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import ForeignSource
+from trainables.generators import Extension
 from trainables.models import ModelSpec
 from trainables.nearby import TableCalibrator
+from trainables.ranking import Ranking
 from trainables.selectors.library import Selector
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
@@ -84,6 +86,10 @@ class TrainJob(Job):
     """Address of the labelled rows' out-of-fold predictions, if the loss reads them."""
     classes: tuple[int, ...] = ()
     """Classes of a specialist, which sees no row of another; empty: all."""
+    extension: str | None = None
+    """Address of the made images that join the selection, if there are any."""
+    keep_at: tuple[float, ...] = ()
+    """Shares of the steps after which the teacher is kept beside the final one."""
     rows_per_pass: int = 0
     checkpoint_every_s: float = 30.0
 
@@ -93,6 +99,8 @@ class LabelJob(Job):
 
     train: str | None = None
     """Address of the training step whose teacher labels."""
+    checkpoint: int | None = None
+    """Which of the teachers that the step kept on its way; None is the final one."""
     source: ForeignSource | None = None
     """The foreign source that labels instead."""
     classes: tuple[int, ...] = ()
@@ -138,12 +146,22 @@ class SelectJob(Job):
     """Address of the labelling step."""
     out_of_fold: str | None = None
     """Address of the out-of-fold predictions, if the selector needs them."""
+    ranking: Ranking = "confidence"
     filters: tuple[Filter, ...] = ()
     previous: str | None = None
     """Address of the selection whose rows keep their label; None chooses from the whole pool."""
     calibrators: tuple[TableCalibrator, ...] = ()
     selector: Selector
     targets: TargetSpec
+    seed: int
+
+
+class ExtendJob(Job):
+    """Make images that join a selection."""
+
+    selection: str
+    """Address of the selection that the generator is fitted on."""
+    extension: Extension
     seed: int
 
 

@@ -109,7 +109,7 @@ def load_labeller(store: Store, job: LabelJob) -> nn.Module:
         ConfigError: The foreign source can't be loaded or does not fit the classes.
     """
     if job.train is not None:
-        teacher = load_teacher(store, job, job.train)
+        teacher = load_teacher(store, job, job.train, job.checkpoint)
         if not job.classes:
             return teacher
         return Restricted(teacher, job.classes, job.num_classes).eval()

@@ -27,6 +27,7 @@ from trainables.calibrators import FromFeatures, RowMap, Tilt, calibrated, fit_c
 from trainables.filters import filtered
 from trainables.pool_mean import NOTHING, PoolMean, pool_mean
 from trainables.pseudo_labels import PseudoLabeller, PseudoLabels
+from trainables.ranking import ranked
 from trainables.sample import Sample, limit_of, sample
 from trainables.selectors.located import ExpectedReward
 from trainables.selectors.rules import Labelled
@@ -204,7 +205,7 @@ def gather_selection(
 
 def _told(job: SelectJob, table: pa.Table) -> Beliefs:
     """What the sources believe about the rows of a shard; those held back are marked."""
-    return filtered(job.filters, Beliefs.of_table(table))
+    return ranked(job.ranking, filtered(job.filters, Beliefs.of_table(table)))
 
 
 def _rows(example_ids: Sequence[str], found: PseudoLabels, schema: pa.Schema) -> pa.Table:

@@ -1,6 +1,7 @@
 """Train one student: read the tables, run the loop, keep checkpoints, write the weights."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,7 @@ from trainables.randomness import derive, id_hash
 from trainables.student import Progress, TrainState, fit, start
 from trainables.worker import Worker
 
+MADE = "images.parquet"
 CHECKPOINT = "checkpoint.safetensors"
 OUT_OF_FOLD = "out_of_fold.parquet"
 TEACHER, STUDENT, MODEL = "teacher.safetensors", "student.safetensors", "model.json"
@@ -52,16 +54,26 @@ def build_model(student: AnyModel, form: Form, num_classes: int, seed: int) -> n
         return build(student, form.channels, form.size, num_classes)
 
 
-def load_teacher(store: Store, job: Job, train: str) -> nn.Module:
-    """The teacher that a finished training step left, in evaluation mode, on the CPU."""
+def load_teacher(store: Store, job: Job, train: str, checkpoint: int | None = None) -> nn.Module:
+    """A teacher that a finished training step left, in evaluation mode, on the CPU.
+
+    ``checkpoint`` numbers those that it kept on its way; None is the final one.
+    """
     record = store.record("train", train)
     spec = record.identity["reads"]["student"]
     student: AnyModel = TypeAdapter(ModelSpec).validate_python(spec)
+    student = student.model_copy(update={"checkpoint": None})
     if isinstance(student, TimmModel):
-        student = student.model_copy(update={"pretrained": False, "checkpoint": None})
+        student = student.model_copy(update={"pretrained": False})
     model = build_model(student, job.form, job.num_classes, 0)
-    weights_from_bytes(store.read(record, TEACHER), model)
+    file = TEACHER if checkpoint is None else kept_teacher(checkpoint)
+    weights_from_bytes(store.read(record, file), model)
     return model.eval()
+
+
+def kept_teacher(number: int) -> str:
+    """Name of the file of a teacher that was kept before the end of its round."""
+    return f"teacher-at-{number}.safetensors"
 
 
 def run_training(job: TrainJob, worker: Worker, watch: Watch) -> Outcome | None:
@@ -111,6 +123,7 @@ def run_training(job: TrainJob, worker: Worker, watch: Watch) -> Outcome | None:
         folder.write(TEACHER, weights_to_bytes(state.teacher)),
         folder.write(MODEL, dumps({"parameters": num_parameters(model)})),
     ]
+    files += [folder.write(name, content) for name, content in _kept_teachers(job, folder)]
     if state.teacher is not state.student:
         files.append(folder.write(STUDENT, weights_to_bytes(state.student)))
     counts = {
@@ -122,6 +135,15 @@ def run_training(job: TrainJob, worker: Worker, watch: Watch) -> Outcome | None:
     }
     metrics = {"loss": terms, "loop_s": loop_s, "images_per_s": listener.images_per_s}
     return Outcome(tuple(files), counts, metrics)
+
+
+def _kept_teachers(job: TrainJob, folder: StepFolder) -> Iterator[tuple[str, bytes]]:
+    """Files of the teachers that were noted on the way."""
+    for number in range(len(job.keep_at)):
+        name = kept_teacher(number)
+        if (content := folder.noted(name)) is None:
+            raise LostWorkError(f"{name} of an unfinished training is gone: start the run again")
+        yield name, content
 
 
 def _check_together(step: int, worker: Worker) -> None:
@@ -160,6 +182,9 @@ class _Listener:
         done = progress.step >= progress.num_steps
         stopping = not done and self._all_stop(progress.step)
         if self.worker.rank == 0:
+            for number, share in enumerate(self.job.keep_at):
+                if progress.step == max(1, round(share * progress.num_steps)):
+                    self.folder.note(kept_teacher(number), weights_to_bytes(state.teacher))
             self._tell_and_keep(progress, state, now, done=done, stopping=stopping)
         if stopping:
             raise Interrupted(f"training stopped after step {progress.step}, checkpoint kept")
@@ -214,13 +239,17 @@ def load_training_set(job: TrainJob, store: Store, data: Dataset) -> TrainingSet
         shards = _selected_shards(store.record("select", job.selection), store)
         shards = [_known(shard, job) for shard in shards]
         shards = shards if any(shard.num_rows for shard in shards) else None
+    made = _made_rows(job, store) if job.extension is not None and shards is not None else None
+    if made is not None:
+        extra = decode_rows(made, job.form)
+        bank.add(extra.example_ids, extra.pixels)
     wanted = plan.pool * job.num_steps if job.training.reads_pool else 0
     drawn = _add_pool(bank, data, job, shards, wanted)
     images = bank.images()
     labels = torch.from_numpy(labelled["label"].to_numpy().astype(np.int64))
     return TrainingSet(
         Source(images, bank.places(own.example_ids), labels),
-        _selected_source(bank, images, pa.concat_tables(shards), job) if shards else None,
+        _selected_source(bank, images, shards, made, job) if shards else None,
         Source(images, bank.places(sorted(drawn))) if wanted else None,
         _told_out_of_fold(job, store, own.example_ids),
     )
@@ -235,7 +264,7 @@ def _known(table: pa.Table, job: TrainJob) -> pa.Table:
     if not job.classes:
         return table
     found = table.filter(pc.is_in(table["label"], pa.array(job.classes, pa.int32())))
-    if "image" in table.column_names and not found.num_rows:
+    if job.form.column in table.column_names and not found.num_rows:
         raise DataError(
             f"no labelled row of the classes {list(job.classes)} for a specialist: label some, or "
             "lower recipe.labelling.specialists"
@@ -265,9 +294,34 @@ def _selected_shards(record: Record, store: Store) -> list[pa.Table]:
     return [store.read_table(record, f.name) for f in record.files if f.name.startswith("part-")]
 
 
+def _made_rows(job: TrainJob, store: Store) -> pa.Table:
+    """The images that a generator made, as rows like those of the labelled set."""
+    assert job.extension is not None  # noqa: S101 - the caller checked
+    return store.read_table(store.record("extend", job.extension), MADE)
+
+
+def _as_selected(made: pa.Table, schema: pa.Schema, num_classes: int) -> pa.Table:
+    """Made images as rows of a selection of this schema, each of weight 1."""
+    labels, kind = made["label"].combine_chunks(), schema.field("target").type
+    target = labels
+    if pa.types.is_fixed_size_list(kind):
+        hot = np.eye(num_classes, dtype=np.float32)[labels.to_numpy()]
+        target = pa.FixedSizeListArray.from_arrays(pa.array(hot.ravel()), type=kind)
+    ids, ones = made["example_id"].combine_chunks(), np.ones(made.num_rows, np.float32)
+    return pa.table([ids, labels, target, pa.array(ones)], schema=schema)
+
+
 def _selected_source(
-    bank: "_Bank", images: torch.Tensor, chosen: pa.Table, job: TrainJob
+    bank: "_Bank",
+    images: torch.Tensor,
+    shards: list[pa.Table],
+    made: pa.Table | None,
+    job: TrainJob,
 ) -> Source:
+    chosen = pa.concat_tables(shards)
+    if made is not None:
+        more = _as_selected(made, chosen.schema, job.num_classes)
+        chosen = pa.concat_tables([chosen, more])
     chosen = chosen.sort_by("example_id").combine_chunks()
     places = bank.places(chosen["example_id"].to_pylist())
     target = chosen["target"].combine_chunks()

@@ -93,7 +93,12 @@ def gather_evidence(record: RunRecord) -> Evidence:
     crossed = steps["cross_label"].address if "cross_label" in steps else None
     job = (
         Steps(config, data)
-        .select(0, predictions=steps["label"].address, out_of_fold=crossed, previous=None)
+        .select(
+            0,
+            predictions=steps.get("combine", steps["label"]).address,
+            out_of_fold=crossed,
+            previous=None,
+        )
         .job
     )
     fragments = range(len(data.manifest.pool.files))
@@ -138,6 +143,8 @@ def screen(recipe: Recipe, evidence: Evidence) -> Screened:
     """
     if recipe.calibrators != evidence.calibrators:
         raise ConfigError("screening compares selectors behind the same calibrators")
+    if recipe.ranking != "confidence":
+        raise ConfigError("screening compares confidences: set ranking to confidence, or no screen")
     if recipe.selector.needs_sample:
         raise ConfigError(
             f"screening can't judge the selector {recipe.selector.kind}, which reads whole rows: "

@@ -34,7 +34,8 @@ def source(kind: str, **settings: object) -> str:
 REFUSED = {
     "filters of one source": (
         [FILTERED],
-        "set labelling.students, passes, views, remember, earlier, or a foreign source in all",
+        "set labelling.students, checkpoints, passes, views, remember, earlier, or a foreign "
+        "source in all rounds",
     ),
     "filters of one source after foreign ones": (
         [FILTERED, foreign(rounds="first")],

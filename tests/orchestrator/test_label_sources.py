@@ -212,7 +212,56 @@ def test_predictions_do_not_depend_on_how_many_rows_are_labelled_at_once(make, t
             assert found.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
 
 
+EARLIER = (
+    "recipe.labelling={checkpoints: [0.34, 0.67], combine: {kind: first}}",
+    "recipe.ranking=agreement",
+    "recipe.selector={kind: top_share, share: 0.5}",
+    "recipe.training.steps={first_round: 30, base: 20}",
+    "recipe.training.teacher.decay=0.5",
+)
+
+
+def test_checkpoints_of_a_round_label_beside_its_end_and_the_reliable_half_is_chosen(make):
+    config = make(*EARLIER)
+    record = play(config)
+    names = ["label", "label-at-0", "label-at-1"]
+    assert list(record.rounds[0].steps) == ["train", "score", *names, "combine", "select", "audit"]
+    end, *earlier = (believed(config, record, 0, name) for name in names)
+    found = believed(config, record, 0, "combine")
+    assert np.array_equal(found.log_probs, end.log_probs)
+    agreed = 1 + sum((each.labels == end.labels).astype(int) for each in earlier)
+    assert found.doubt.agreement == pytest.approx(agreed / 3)
+    order = np.lexsort((-end.confidence, -agreed))
+    best = sorted(end.example_ids[i] for i in order[: len(order) // 2 - 3])
+    kept = set(chosen(config, record, 0))
+    assert set(best) <= kept, "but for ties at the cut"
+    assert len(kept) == pytest.approx(1047 / 2, abs=5)
+
+
+def test_the_last_round_keeps_no_checkpoints_that_nobody_reads(make):
+    config = make(*EARLIER, "recipe.policy.label_last=false")
+    record = play(config)
+    files = [{f.name for f in trained(config, record, number).files} for number in (0, 1)]
+    assert files[0] - files[1] == {"teacher-at-0.safetensors", "teacher-at-1.safetensors"}
+
+
+@pytest.mark.parametrize("question", [2, 14, 25, 29])
+def test_checkpoints_survive_an_interrupted_training(make, tmp_path, question):
+    config = make(*EARLIER)
+    with pytest.raises(Interrupted):
+        play_run(config, Console(quiet=True), StopAt(question))
+    resumed = play(config)
+    other = config.model_copy(update={"store": str(tmp_path / "other")})
+    whole = play(other)
+    assert addresses(resumed) == addresses(whole)
+    for name in ("label-at-0", "label-at-1", "combine"):
+        address = whole.rounds[0].steps[name].address
+        ours, theirs = (table_of(c.store, "label", address) for c in (config, other))
+        assert ours.equals(theirs)
+
+
 RUNS = {
+    "checkpoints": EARLIER,
     "students": STUDENTS,
     "students that go on": ("recipe.labelling.students=2", "recipe.policy.start=warm"),
     "foreign first": (foreign(),),

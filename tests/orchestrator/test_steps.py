@@ -16,6 +16,7 @@ from orchestrator.steps import Steps, form_of
 from orchestrator.store.store import Identity
 from trainables.schedules import at_round
 
+WARM_NORM = ("recipe.training.optimiser.trains=norm", "recipe.policy.start=warm")
 LATER = {"train1", "train1-fold"}
 TRAINING = {"train0", *LATER}
 SELECTING = {"select0", "select1"}
@@ -80,6 +81,8 @@ READ_BY = {
     "recipe.training.objective.weak.translate=0.2": TRAINING,
     "recipe.training.objective.strong.rotate=5": LATER,
     "recipe.training.optimiser.learning_rate=0.2": TRAINING,
+    "recipe.training.optimiser.learning_rate={schedule: stepwise, values: [0.1, 0.2]}": LATER,
+    "recipe.training.objective.entropy={weight: 0}": set(),
     "recipe.training.teacher.decay=0.9": TRAINING,
     "recipe.training.teacher={kind: student}": TRAINING,
     "recipe.training.precision=bfloat16": TRAINING,
@@ -87,6 +90,9 @@ READ_BY = {
     "recipe.labelling.flips=true": {"label", "cross_label"},
     "recipe.labelling.out_of_fold=2": set(),
     "recipe.labelling.students=3": set(),
+    "recipe.labelling.checkpoints=[0.5]": {"train0", "train1"},
+    "recipe.extension={per_class: 3}": LATER,
+    "recipe.ranking=agreement recipe.labelling.students=2": SELECTING,
     "recipe.labelling.passes=3 recipe.student.dropout=0.1": TRAINING | {"label"},
     "recipe.labelling.combine={kind: choose}": set(),
     "recipe.filters=[{kind: agreement}] recipe.labelling.students=2": SELECTING,
@@ -292,6 +298,14 @@ def test_the_identity_of_every_methods_steps_survives_its_record(method, digits)
         assert digest(json.loads(json.dumps(identity.plain()))) == identity.address
 
 
+def test_a_round_that_begins_with_trained_weights_trains_the_named_layers_alone(make):
+    config = make(*WARM_NORM)
+    steps = Steps(config, Dataset(config.data))
+    anew = steps.train(0, selection=None, num_selected=0, start=None).job
+    warm = steps.train(1, selection="S", num_selected=50, start="T").job
+    assert (anew.training.optimiser.trains, warm.training.optimiser.trains) == ("all", "norm")
+
+
 def test_images_keep_the_form_of_the_data_unless_the_recipe_gives_one(make):
     data = Dataset(make().data)
     assert form_of(make(), data).plain() == {"size": 8, "channels": 1}
@@ -350,6 +364,52 @@ def test_more_workers_than_labelled_rows_of_a_batch_are_refused_before_anything_
         (
             ["recipe.training.partner={kind: meta_teacher}", "recipe.training.batch.pool=8"],
             "training.partner meta_teacher needs training.batch.selected of 0",
+        ),
+        (
+            ["recipe.training.self_meta={}", "recipe.training.batch.pool=8"],
+            "training.self_meta needs training.batch.selected of 0",
+        ),
+        (
+            ["recipe.training.self_meta={}", "recipe.training.partner={kind: peer}"],
+            "training.self_meta and training.partner exclude each other",
+        ),
+        (
+            ["recipe.training.batch={labelled: 0, labelled_alone: null}"],
+            "round 0 would train on no rows: set training.batch.labelled_alone",
+        ),
+        (
+            [
+                "recipe.training.batch={labelled: 0, pool: 8}",
+                "recipe.training.objective.consistency={first_round: 0, debias: true}",
+            ],
+            "objective.consistency needs training.batch.labelled above 0",
+        ),
+        (
+            [
+                "recipe.training.batch={labelled: 0, pool: 8}",
+                "recipe.training.objective.consistency={mix: {kind: anchors}}",
+            ],
+            "objective.consistency needs training.batch.labelled above 0",
+        ),
+        (
+            ["recipe.ranking=agreement"],
+            "ranking: agreement read how far label sources are apart",
+        ),
+        (
+            [
+                "recipe.ranking=agreement",
+                "recipe.labelling.checkpoints=[0.5]",
+                "recipe.calibrators=[{kind: sharpen}]",
+            ],
+            "ranking: agreement has no say behind calibrators",
+        ),
+        (
+            ["recipe.training.objective.labelled.weight=0"],
+            "objective.labelled.weight is 0, but labelled rows would enter batch statistics",
+        ),
+        (
+            ["recipe.training.optimiser.trains=norm"],
+            "training.optimiser.trains has no effect on students that begin anew",
         ),
         (
             ["recipe.training.look_ahead={steps: 2}"],

@@ -17,7 +17,7 @@ from trainables.optimiser import OptimiserSpec
 from trainables.pool_mean import pool_mean
 from trainables.selectors.running import Batch, Memory
 from trainables.student import TrainingSpec, TrainState, start
-from trainables.teachers import ExponentialAverage, StudentIsTeacher, follow
+from trainables.teachers import ExponentialAverage, QueueMean, StudentIsTeacher, follow
 from trainables.worker import Worker
 
 OPTIMISERS = {
@@ -25,7 +25,11 @@ OPTIMISERS = {
     "plain sgd": OptimiserSpec(learning_rate=0.1, momentum=0),
     "adamw": OptimiserSpec(kind="adamw", learning_rate=0.01),
 }
-TEACHERS = {"student": StudentIsTeacher(), "ema": ExponentialAverage(decay=0.8)}
+TEACHERS = {
+    "student": StudentIsTeacher(),
+    "ema": ExponentialAverage(decay=0.8),
+    "queue": QueueMean(length=2, push_every=2),
+}
 GOAL = Objective(consistency=ConsistencyTerm(calibrators=(Align(),), memory=Memory(decay=0.9)))
 every_optimiser = pytest.mark.parametrize("optimiser", OPTIMISERS.values(), ids=OPTIMISERS.keys())
 every_teacher = pytest.mark.parametrize("teacher", TEACHERS.values(), ids=TEACHERS.keys())
@@ -51,7 +55,7 @@ def walk(spec: TrainingSpec, state: TrainState, until: int) -> None:
         log_probs = torch.log_softmax(state.student(images), dim=1)
         log_probs.exp().square().sum().backward()
         state.optimiser.step()
-        follow(spec.teacher, state.teacher, state.student, state.step)
+        follow(spec.teacher, state.teacher, state.student, state.step, state.snapshots)
         remember(state, log_probs.detach())
         state.step += 1
 

@@ -12,6 +12,7 @@ from trainables.combining import (
     Choose,
     Combiner,
     ConfidenceVote,
+    First,
     LabelModel,
     Mean,
     Specialists,
@@ -29,6 +30,7 @@ EVERY = (
     Choose(),
     Choose(by="entropy"),
     Choose(by="confidence"),
+    First(),
     LabelModel(model="majority"),
     LabelModel(model="one_coin"),
     LabelModel(model="one_coin", multiplicity=2),
@@ -179,7 +181,9 @@ def test_sources_of_equal_beliefs_keep_their_label(combiner):
     assert (probs(combiner, one).argmax(axis=1) == one[0].argmax(axis=1)).all()
 
 
-@pytest.mark.parametrize("combiner", [c for c in EVERY if not isinstance(c, Choose)], ids=str)
+@pytest.mark.parametrize(
+    "combiner", [c for c in EVERY if not isinstance(c, Choose | First)], ids=str
+)
 def test_the_order_of_the_sources_does_not_matter(combiner):
     rows = told()
     assert probs(combiner, rows[[2, 0, 1]]) == pytest.approx(probs(combiner, rows), abs=1e-6)
@@ -228,8 +232,8 @@ def test_combined_beliefs_carry_their_labels_and_how_far_the_sources_are_apart(c
     assert (found.labels == found.log_probs.argmax(axis=1)).all()
     assert found.confidence == pytest.approx(np.exp(found.log_probs.max(axis=1)), abs=1e-6)
     assert found.log_probs.dtype == np.float32
-    assert found.doubt.agreement == pytest.approx(agreement(rows), abs=1e-6)
-    assert found.doubt.spread == pytest.approx(spread_of_label(rows), abs=1e-6)
+    assert found.doubt.agreement == pytest.approx(agreement(rows, found.labels), abs=1e-6)
+    assert found.doubt.spread == pytest.approx(spread_of_label(rows, found.labels), abs=1e-6)
     assert found.doubt.margin == pytest.approx(margin_test(rows), abs=1e-5)
     assert {getattr(found.doubt, name).dtype for name in DOUBT} == {np.dtype(np.float32)}
 
@@ -292,3 +296,12 @@ def test_doubt_is_about_the_label_that_the_combiner_gives():
     assert found.labels.tolist() == [1] * 4
     assert found.doubt.agreement == pytest.approx([2 / 3] * 4)
     assert found.doubt.spread == pytest.approx([np.std([0.1, 0.55, 0.55])] * 4, abs=1e-6)
+
+
+def test_the_first_source_alone_decides_and_the_others_doubt():
+    rows = told(sources=3)
+    found = combined(First(), ids(60), rows)
+    assert np.array_equal(found.log_probs, rows[0])
+    labels = rows.argmax(2)
+    agreed = (1 + (labels[1:] == labels[0]).sum(0)) / 3
+    assert found.doubt.agreement == pytest.approx(agreed)

@@ -1,4 +1,4 @@
-"""Second networks and steps ahead: the laws that every fit keeps, and what is theirs alone."""
+"""Second networks, steps ahead, adaptation: the laws that every fit keeps, and what is theirs."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from tests.trainables.test_adaptation import ROBUST, SURE
+from tests.trainables.test_adaptation import spec as spec_without_labels
 from tests.trainables.test_student import (
     BATCH,
     CLASSES,
@@ -22,16 +24,26 @@ from trainables.batches import BatchPlan, TrainingSet
 from trainables.checkpoint import state_from_bytes, state_to_bytes
 from trainables.objective import ConsistencyTerm, Objective
 from trainables.optimiser import OptimiserSpec
-from trainables.partners import LookAhead, MetaTeacher, Peer
+from trainables.partners import LookAhead, MetaTeacher, Peer, SelfMeta
+from trainables.pool_mixing import AnchorMix, PairMix
 from trainables.selectors.adaptive import FlexThreshold
 from trainables.selectors.fixed import Everything, Threshold
 from trainables.student import TrainingSpec, TrainState, fit, start
-from trainables.teachers import ExponentialAverage
+from trainables.targets import TargetSpec
+from trainables.teachers import ExponentialAverage, QueueMean
 from trainables.worker import Worker
 
 RATE = OptimiserSpec(learning_rate=0.05)
 FLEX = Objective(consistency=ConsistencyTerm(selector=FlexThreshold(threshold=0.27, floor=0.25)))
 FROM_TEACHER = Objective(consistency=ConsistencyTerm(labels_from="teacher", selector=Everything()))
+PAIRS = Objective(consistency=ConsistencyTerm(selector=Threshold(threshold=0.27), mix=PairMix()))
+ANCHORS = Objective(
+    consistency=ConsistencyTerm(
+        selector=Threshold(threshold=0.27),
+        targets=TargetSpec(kind="soft"),
+        mix=AnchorMix(anchors_from=0.5),
+    )
+)
 SPECS = {
     "peer": TrainingSpec(batch=BATCH, objective=FLEX, optimiser=RATE, partner=Peer()),
     "meta teacher": TrainingSpec(
@@ -39,6 +51,12 @@ SPECS = {
         optimiser=RATE,
         teacher=ExponentialAverage(decay=0.9),
         partner=MetaTeacher(consistency=1.0, threshold=0.26, finetune=0.3),
+    ),
+    "self meta": TrainingSpec(
+        batch=BatchPlan(labelled=6, selected=0, pool=7),
+        optimiser=RATE,
+        teacher=ExponentialAverage(decay=0.9),
+        self_meta=SelfMeta(consistency=1.0, threshold=0.26, finetune=0.3),
     ),
     "three steps ahead": TrainingSpec(
         batch=BATCH,
@@ -54,6 +72,15 @@ SPECS = {
         teacher=ExponentialAverage(decay=0.9),
         look_ahead=LookAhead(kind="wide", steps=2),
     ),
+}
+SPECS |= {
+    "queue": TrainingSpec(
+        batch=BATCH, objective=FROM_TEACHER, optimiser=RATE, teacher=QueueMean(push_every=2)
+    ),
+    "robust labels alone": spec_without_labels(ROBUST),
+    "entropy alone": spec_without_labels(SURE),
+    "pairs": TrainingSpec(batch=BATCH, objective=PAIRS, optimiser=RATE),
+    "anchors": TrainingSpec(batch=BATCH, objective=ANCHORS, optimiser=RATE),
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 
@@ -133,9 +160,10 @@ def test_a_partner_must_be_given_a_network():
         start(SPECS["peer"], network(), CLASSES, Worker(), 19)
 
 
-def test_a_meta_teachers_batches_are_not_cut():
+@pytest.mark.parametrize("name", ["meta teacher", "self meta"])
+def test_a_meta_teachers_batches_are_not_cut(name):
     with pytest.raises(ValueError, match="rows_per_pass can't cut the batches of a meta teacher"):
-        train(SPECS["meta teacher"], worker=Worker(rows_per_pass=3))
+        train(SPECS[name], worker=Worker(rows_per_pass=3))
 
 
 @pytest.mark.parametrize("name", ["three steps ahead", "two steps wide"])

@@ -6,13 +6,15 @@ from torch import nn
 from trainables.models import SmallCnn, build
 from trainables.teachers import (
     ExponentialAverage,
+    QueueMean,
+    Snapshots,
     StudentIsTeacher,
     TeacherRule,
     follow,
     start_teacher,
 )
 
-RULES = [StudentIsTeacher(), ExponentialAverage(), ExponentialAverage(decay=0)]
+RULES = [StudentIsTeacher(), ExponentialAverage(), ExponentialAverage(decay=0), QueueMean()]
 every_rule = pytest.mark.parametrize("rule", RULES)
 
 
@@ -27,14 +29,14 @@ def moved(model: nn.Module, by: float) -> nn.Module:
     return model
 
 
-def averages(rule: ExponentialAverage, values: list[float]) -> list[float]:
+def averages(rule: ExponentialAverage | QueueMean, values: list[float]) -> list[float]:
     """The teacher's only weight after the student took each of the values."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.constant_(layer.weight, 100.0)
-    teacher, found = start_teacher(rule, layer), []
+    teacher, found, snapshots = start_teacher(rule, layer), [], Snapshots()
     for step, value in enumerate(values):
         nn.init.constant_(layer.weight, value)
-        follow(rule, teacher, layer, step)
+        follow(rule, teacher, layer, step, snapshots)
         found.append(teacher.weight.item())
     return found
 
@@ -72,8 +74,9 @@ def test_following_leaves_the_student_as_it_was(rule):
     teacher = start_teacher(rule, model)
     moved(model, 1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    follow(rule, teacher, model, 0)
-    follow(rule, teacher, model, 7)
+    snapshots = Snapshots()
+    follow(rule, teacher, model, 0, snapshots)
+    follow(rule, teacher, model, 7, snapshots)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
 
@@ -109,7 +112,46 @@ def test_a_rule_is_read_by_its_kind():
     reader = TypeAdapter(TeacherRule)
     for rule in RULES:
         assert reader.validate_python(rule.plain()) == rule
-    with pytest.raises(ValidationError, match="'student', 'ema'"):
+    with pytest.raises(ValidationError, match="'student', 'ema', 'queue'"):
         reader.validate_python({"kind": "emma"})
     with pytest.raises(ValidationError, match="less than 1"):
         reader.validate_python({"kind": "ema", "decay": 1})
+
+
+def test_a_queue_is_the_mean_of_its_last_snapshots():
+    found = averages(QueueMean(length=3, push_every=1), [1, 2, 4, 8, 16])
+    assert found == pytest.approx([1, 1.5, 7 / 3, 14 / 3, 28 / 3], rel=1e-6)
+
+
+def test_a_queue_of_one_copies_the_student():
+    assert averages(QueueMean(length=1, push_every=1), [1, 2, 4]) == [1, 2, 4]
+
+
+def test_a_queue_takes_a_snapshot_every_so_many_steps_and_stands_still_in_between():
+    found = averages(QueueMean(length=2, push_every=2), [1, 2, 4, 8, 16])
+    assert found == pytest.approx([1, 1, 2.5, 2.5, 10])
+
+
+def test_the_running_sum_of_a_queue_is_what_adding_up_anew_gives():
+    stream, snapshots = torch.Generator().manual_seed(0), Snapshots()
+    for _ in range(200):
+        weights = {"a": torch.randn(5, generator=stream) * 1000, "n": torch.tensor(3)}
+        mean = snapshots.push(weights, 4)
+    anew = torch.stack([each["a"] for each in snapshots.kept]).double().mean(0)
+    assert torch.allclose(mean["a"], anew, rtol=1e-12, atol=1e-10)
+    assert mean.keys() == {"a"}, "counters are not averaged"
+
+
+def test_a_queue_averages_batch_statistics_and_copies_counters():
+    rule, model, snapshots = QueueMean(length=2, push_every=1), student(), Snapshots()
+    teacher = start_teacher(rule, model)
+    for step in range(3):
+        follow(rule, teacher, moved(model, 2), step, snapshots)
+    mean, counter = "features.1.running_mean", "features.1.num_batches_tracked"
+    assert teacher.state_dict()[mean].unique().tolist() == [5.0]
+    assert teacher.state_dict()[counter].item() == 6
+
+
+def test_a_queue_without_its_snapshots_is_refused():
+    with pytest.raises(ValueError, match="a queue needs its snapshots"):
+        follow(QueueMean(), student(), student(), 0)
