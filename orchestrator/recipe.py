@@ -101,6 +101,12 @@ def _partner_faults(training: TrainingSpec) -> list[str]:
             )
         if training.partner is not None:
             faults.append("training.look_ahead and training.partner exclude each other")
+    alone = training.partner is None and training.look_ahead is None
+    if training.objective.representation is not None and not alone:
+        faults.append(
+            "training.objective.representation acts on a student that trains alone: remove "
+            "training.partner and look_ahead"
+        )
     return faults
 
 

@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -128,6 +128,39 @@ class _Prepared(nn.Module):
             images = nn.functional.interpolate(images, size, mode="bicubic", antialias=True)
         found: Tensor = self.network((images - self.mean) / self.std)
         return found
+
+
+def features_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Pooled features [b, D] of images, as the model's classifier reads them."""
+    own = isinstance(model, _SmallCnn)
+    found: Tensor = model.features(images) if own else _pooled(model, images)  # type: ignore[operator]
+    return found
+
+
+def _pooled(model: Any, images: Tensor) -> Any:
+    return model.forward_head(model.forward_features(images), pre_logits=True)
+
+
+def classifier_of(model: nn.Module) -> nn.Linear:
+    """The layer from features [b, D] to logits [b, C].
+
+    Raises:
+        ValueError: The model's classifier is not one linear layer.
+    """
+    own = isinstance(model, _SmallCnn)
+    found: object = model.classifier if own else model.get_classifier()  # type: ignore[operator]
+    if not isinstance(found, nn.Linear):
+        raise ValueError(  # noqa: TRY004 - the user named another kind of network
+            f"student: {type(model).__name__} has no linear classifier behind its features, which "
+            "this recipe reads: choose another network"
+        )
+    return found
+
+
+def logits_and_features(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [b, C] and the pooled features [b, D] behind them."""
+    features = features_of(model, images)
+    return classifier_of(model)(features), features
 
 
 def synchronised(model: nn.Module) -> nn.Module:
