@@ -29,6 +29,7 @@ Weight = Annotated[Scalar, Bounds(low=0, over=("rounds", "steps"))]
 Share = Annotated[float, Field(ge=0, le=1)]
 FurtherView = Literal["second", "turned"]
 """Views of the pool rows beside the weak and the strong one: another strong, or a turned weak."""
+TERMS = ("similarity", "graph", "contrast", "alignment", "shrunk", "turns")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,6 @@ class Similarity(Spec):
     arXiv:2203.06915, "unfold" and the instance loss.
     """
 
-    kind: Literal["similarity"] = "similarity"
     head: ClassVar[HeadName] = "embedding"
     keeps: ClassVar[Kept] = LabelledRows
     view: ClassVar[FurtherView | None] = None
@@ -99,7 +99,6 @@ class Graph(Spec):
     p_i . p_j, 1 on the diagonal, without edges below a cut, is the target of that of embeddings.
     """
 
-    kind: Literal["graph"] = "graph"
     head: ClassVar[HeadName] = "embedding"
     keeps: ClassVar[Kept] = None
     view: ClassVar[FurtherView | None] = "second"
@@ -130,7 +129,6 @@ class Contrast(Spec):
     refinement as well.
     """
 
-    kind: Literal["contrast"] = "contrast"
     head: ClassVar[HeadName] = "embedding"
     keeps: ClassVar[Kept] = LatestRows
     view: ClassVar[FurtherView | None] = None
@@ -159,7 +157,6 @@ class Alignment(Spec):
     Source: Oh et al., DASO, CVPR 2022, arXiv:2106.05682, semantic alignment loss.
     """
 
-    kind: Literal["alignment"] = "alignment"
     head: ClassVar[HeadName] = "embedding"
     keeps: ClassVar[Kept] = LabelledRows
     view: ClassVar[FurtherView | None] = None
@@ -190,7 +187,6 @@ class Shrunk(Spec):
     statistics hold, instead of a mean that is forgotten after each epoch.
     """
 
-    kind: Literal["shrunk"] = "shrunk"
     head: ClassVar[HeadName] = "second_classifier"
     keeps: ClassVar[Kept] = None
     view: ClassVar[FurtherView | None] = None
@@ -225,7 +221,6 @@ class Turns(Spec):
     features apart from noisy labels. Views are weak ones; each row is turned at random.
     """
 
-    kind: Literal["turns"] = "turns"
     head: ClassVar[HeadName] = "turns"
     keeps: ClassVar[Kept] = None
     view: ClassVar[FurtherView | None] = "turned"
@@ -242,9 +237,7 @@ class Turns(Spec):
         return -told.gather(1, trained.quarters[:, None]).sum() / known.num_rows
 
 
-AuxiliaryTerm = Annotated[
-    Similarity | Graph | Contrast | Alignment | Shrunk | Turns, Field(discriminator="kind")
-]
+AuxiliaryTerm = Similarity | Graph | Contrast | Alignment | Shrunk | Turns
 
 
 class RepresentationSpec(Spec):
@@ -258,15 +251,25 @@ class RepresentationSpec(Spec):
     refine: Refinement | None = None
     """How beliefs follow from kept rows near by, between calibrators and selector; none by
     default."""
-    terms: tuple[AuxiliaryTerm, ...] = ()
-    """Terms that learn from the pool rows beside their labels."""
+    similarity: Similarity | None = None
+    """A strong view is as alike to labelled rows as the weak view is; off by default."""
+    graph: Graph | None = None
+    """Strong views of rows of one class are alike; off by default."""
+    contrast: Contrast | None = None
+    """Strong views of one row are alike, and unlike rows of other labels; off by default."""
+    alignment: Alignment | None = None
+    """A strong view is as alike to class means as the weak view is; off by default."""
+    shrunk: Shrunk | None = None
+    """Unsure rows teach a second classifier among fewer classes; off by default."""
+    turns: Turns | None = None
+    """A head tells how a view was turned; off by default."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        kinds = [term.kind for term in self.terms]
-        faults = [f"term {k} stands twice" for k in sorted(set(kinds)) if kinds.count(k) > 1]
-        readers = [(f"term {t.kind}", t.keeps) for t in self._near]
+        near = {name: term for name, term in self.terms.items() if term.head == "embedding"}
+        readers = [(name, term.keeps) for name, term in near.items()]
         readers += [(f"refine {self.refine.kind}", self.refine.keeps)] if self.refine else []
+        faults = []
         for name, keeps in readers:
             if self.embedding is None:
                 faults.append(f"{name} needs an embedding")
@@ -275,7 +278,7 @@ class RepresentationSpec(Spec):
                 faults.append(f"{name} needs embedding.keep of kind {kind}")
         if self.embedding is not None and not readers:
             faults.append("nothing reads the embedding: remove it")
-        elif self.embedding is not None and self.embedding.width and not self._near:
+        elif self.embedding is not None and self.embedding.width and not near:
             faults.append(
                 "nothing trains the embedding's head: set its width to 0, or add a term that "
                 "reads it"
@@ -287,24 +290,26 @@ class RepresentationSpec(Spec):
         return self
 
     @property
-    def _near(self) -> list[AuxiliaryTerm]:
-        return [term for term in self.terms if term.head == "embedding"]
+    def terms(self) -> dict[str, AuxiliaryTerm]:
+        """The terms that are on, by name."""
+        found = {name: getattr(self, name) for name in TERMS}
+        return {name: term for name, term in found.items() if term is not None}
 
     @property
     def heads(self) -> set[HeadName]:
         """Heads that train beside the classifier."""
-        found = {term.head for term in self.terms}
+        found = {term.head for term in self.terms.values()}
         return found | ({"embedding"} if self.embedding is not None else set())
 
     @property
     def further_views(self) -> tuple[FurtherView, ...]:
         """Views of the pool rows that are trained on beside the strong one."""
-        return tuple(term.view for term in self.terms if term.view is not None)
+        return tuple(t.view for t in self.terms.values() if t.view is not None)
 
     @property
     def reads_keys(self) -> bool:
         """Whether a term reads what the labelling network says about a second strong view."""
-        return any(term.kind == "contrast" for term in self.terms)
+        return self.contrast is not None
 
     @property
     def reads_labelled(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables import teachers
-from trainables.auxiliary import Known, RepresentationSpec, Trained, Turns
+from trainables.auxiliary import Known, RepresentationSpec, Trained
 from trainables.heads import Outputs, build_heads
 from trainables.kept_rows import KeptRows
 from trainables.loader import POOL, SECOND, SELECTED, TURNED
@@ -69,7 +69,7 @@ class Beside:
     worker: Worker
 
     def of(self, outputs: Outputs, term: Tensor) -> dict[str, Tensor]:
-        """Terms by kind, each a scalar; ``term`` tells what each row [b] is trained as."""
+        """Terms by name, each a scalar; ``term`` tells what each row [b] is trained as."""
         term = term.to(outputs.log_probs.device)
         trained = Trained(
             strong=outputs.rows(term == POOL),
@@ -78,14 +78,14 @@ class Beside:
             quarters=self.quarters,
         )
         return {
-            each.kind: self.moment.value(each.weight) * each.value(self.known, trained, self.worker)
-            for each in self.spec.terms
+            name: self.moment.value(each.weight) * each.value(self.known, trained, self.worker)
+            for name, each in self.spec.terms.items()
         }
 
     def apart(self, term: Tensor) -> Tensor | None:
         """Rows [b] whose labels move the classifier and not the features, bool; None: no row."""
-        turns = [each for each in self.spec.terms if isinstance(each, Turns)]
-        if not any(each.apart_from < 1 and self.moment.share >= each.apart_from for each in turns):
+        turns = self.spec.turns
+        if turns is None or turns.apart_from == 1 or self.moment.share < turns.apart_from:
             return None
         term = term.to(self.worker.device)
         return torch.isin(term, torch.tensor([POOL, SELECTED], device=term.device))

@@ -20,7 +20,7 @@ METHOD = Method(
     summary="Labels agree with the classifier and with alike labelled rows.",
     source="Zheng et al., CVPR 2022, arXiv:2203.06915",
     departs="the weight average labels; fewer and smaller steps",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "representation", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(
             labels_from="teacher",
@@ -30,7 +30,7 @@ METHOD = Method(
         representation=RepresentationSpec(
             embedding=EmbeddingSpec(width=64, keep=LabelledRows()),
             refine=OverMemory(own=0.9, temperature=0.1),
-            terms=(Similarity(weight=1.0, temperature=0.1),),
+            similarity=Similarity(weight=1.0, temperature=0.1),
         ),
     ),
 )

@@ -37,7 +37,12 @@ from trainables.calibrators import Align
 from trainables.checkpoint import state_from_bytes, state_to_bytes
 from trainables.kept_rows import EmbeddingSpec, LabelledRows, LatestRows
 from trainables.models import TimmModel, build
-from trainables.objective import ConsistencyTerm, EntropyTerm, Objective
+from trainables.objective import (
+    ConsistencyTerm,
+    EntropyTerm,
+    LabelledTerm,
+    Objective,
+)
 from trainables.optimiser import OptimiserSpec
 from trainables.refining import NearestRows, OverMemory, PrototypeBlend, Refinement
 from trainables.selectors.fixed import Threshold
@@ -51,12 +56,13 @@ LATEST = LatestRows(rows=23)
 
 
 def spec_of(
-    *terms: AuxiliaryTerm,
+    *,
     keep: LabelledRows | LatestRows | None = None,
     width: int = 6,
     refine: Refinement | None = None,
     teacher: TeacherRule | None = None,
-    **objective,
+    entropy: EntropyTerm | None = None,
+    **terms: AuxiliaryTerm,
 ) -> TrainingSpec:
     embedding = EmbeddingSpec(width=width, keep=keep) if keep is not None else None
     term = ConsistencyTerm(
@@ -70,8 +76,8 @@ def spec_of(
         batch=BATCH,
         objective=Objective(
             consistency=term,
-            representation=RepresentationSpec(embedding=embedding, refine=refine, terms=terms),
-            **objective,
+            representation=RepresentationSpec(embedding=embedding, refine=refine, **terms),
+            entropy=entropy,
         ),
         optimiser=OptimiserSpec(learning_rate=0.05, max_grad_norm=5.0),
         teacher=teacher or ExponentialAverage(decay=0.6),
@@ -79,14 +85,18 @@ def spec_of(
 
 
 SPECS = {
-    "labelled memory": spec_of(Similarity(), keep=LabelledRows(decay=0.3), refine=OverMemory()),
-    "graph": spec_of(Graph(cut=0.2), keep=LATEST, refine=OverMemory(temperature=0.2)),
-    "nearest rows": spec_of(Contrast(), keep=LATEST, refine=NearestRows(rows=3)),
-    "prototypes": spec_of(Alignment(), keep=LabelledRows(), width=0, refine=PrototypeBlend()),
-    "second classifier": spec_of(Shrunk(threshold=0.3)),
-    "turns": spec_of(Turns(apart_from=0.5), entropy=EntropyTerm()),
+    "labelled memory": spec_of(
+        similarity=Similarity(), keep=LabelledRows(decay=0.3), refine=OverMemory()
+    ),
+    "graph": spec_of(graph=Graph(cut=0.2), keep=LATEST, refine=OverMemory(temperature=0.2)),
+    "nearest rows": spec_of(contrast=Contrast(), keep=LATEST, refine=NearestRows(rows=3)),
+    "prototypes": spec_of(
+        alignment=Alignment(), keep=LabelledRows(), width=0, refine=PrototypeBlend()
+    ),
+    "second classifier": spec_of(shrunk=Shrunk(threshold=0.3)),
+    "turns": spec_of(turns=Turns(apart_from=0.5), entropy=EntropyTerm()),
     "the student labels": spec_of(
-        Graph(cut=0.2), Turns(), keep=LabelledRows(), teacher=StudentIsTeacher()
+        graph=Graph(cut=0.2), turns=Turns(), keep=LabelledRows(), teacher=StudentIsTeacher()
     ),
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
@@ -132,8 +142,8 @@ def test_every_weight_moves_and_every_term_is_told(spec):
         for (name, was), now in zip(old.named_parameters(), new.parameters(), strict=True):
             assert not torch.equal(was, now), name
             assert torch.isfinite(now).all()
-    kinds = {term.kind for term in spec.objective.representation.terms}
-    assert kinds <= set(terms)
+    kinds = spec.objective.representation.terms.keys()
+    assert kinds <= terms.keys()
     parts = {k: v for k, v in terms.items() if k not in ("loss", "consistency_accepted")}
     assert terms["loss"] == pytest.approx(sum(parts.values()), rel=1e-5)
     assert all(math.isfinite(terms[kind]) and terms[kind] > 0 for kind in kinds)
@@ -212,15 +222,12 @@ def test_heads_read_the_features_of_any_timm_model(name):
 
 
 def test_pseudo_labels_leave_features_alone_from_the_given_share_on():
-    """With labelled, turned and strong rows of weight zero but for the labels of strong ones."""
-    still = OptimiserSpec(learning_rate=0.5, momentum=0, weight_decay=0)
+    """Where nothing else moves them: labelled rows and turns count nothing here."""
     for apart_from, stays in ((0.0, True), (1.0, False)):
-        spec = spec_of(Turns(weight=0, apart_from=apart_from), labelled={"weight": 0})
-        spec = spec.model_copy(update={"optimiser": still, "batch": BATCH})
-        objective = spec.objective.model_copy(
-            update={"selected": spec.objective.selected.model_copy(update={"weight": 0})}
-        )
-        spec = spec.model_copy(update={"objective": objective})
+        spec = spec_of(turns=Turns(weight=0, apart_from=apart_from))
+        objective = spec.objective.model_copy(update={"labelled": LabelledTerm(weight=0)})
+        still = OptimiserSpec(learning_rate=0.5, momentum=0, weight_decay=0)
+        spec = spec.model_copy(update={"objective": objective, "optimiser": still})
         state, before = train(spec, steps=1, dropout=0)[0], begun(spec, dropout=0)
         assert same(state.student.features, before.student.features) == stays
         assert not same(state.student.classifier, before.student.classifier)
@@ -252,26 +259,25 @@ def test_rows_are_kept_as_they_are_drawn():
     ("settings", "reason"),
     [
         ({}, "it holds nothing"),
-        ({"terms": (Similarity(),)}, "term similarity needs an embedding"),
+        ({"similarity": Similarity()}, "similarity needs an embedding"),
         ({"refine": OverMemory()}, "refine over_memory needs an embedding"),
         (
-            {"terms": (Similarity(),), "embedding": EmbeddingSpec(keep=LATEST)},
-            r"term similarity needs embedding\.keep of kind labelled",
+            {"similarity": Similarity(), "embedding": EmbeddingSpec(keep=LATEST)},
+            r"similarity needs embedding\.keep of kind labelled",
         ),
         (
-            {"terms": (Contrast(),), "embedding": EmbeddingSpec()},
-            r"term contrast needs embedding\.keep of kind latest",
+            {"contrast": Contrast(), "embedding": EmbeddingSpec()},
+            r"contrast needs embedding\.keep of kind latest",
         ),
         (
             {"refine": PrototypeBlend(), "embedding": EmbeddingSpec(width=0, keep=LATEST)},
             r"refine prototypes needs embedding\.keep of kind labelled",
         ),
-        ({"terms": (Turns(),), "embedding": EmbeddingSpec()}, "nothing reads the embedding"),
+        ({"turns": Turns(), "embedding": EmbeddingSpec()}, "nothing reads the embedding"),
         (
             {"refine": OverMemory(), "embedding": EmbeddingSpec(width=8)},
             "nothing trains the embedding's head: set its width to 0",
         ),
-        ({"terms": (Turns(), Turns())}, "term turns stands twice"),
     ],
 )
 def test_a_representation_that_lacks_something_is_refused(settings, reason):
@@ -280,7 +286,7 @@ def test_a_representation_that_lacks_something_is_refused(settings, reason):
 
 
 def test_a_representation_goes_with_a_consistency_term():
-    turns = RepresentationSpec(terms=(Turns(),))
+    turns = RepresentationSpec(turns=Turns())
     with pytest.raises(ValidationError, match="reads the pool rows of consistency"):
         Objective(representation=turns)
     refined = RepresentationSpec(refine=OverMemory(), embedding=EmbeddingSpec(width=0))
