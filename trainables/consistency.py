@@ -70,39 +70,22 @@ def label_pool(
         labelled = _take_in(own, labelled, kept, loader)
     told = _told(network, pairs.weak)
     bank = kept.bank() if kept is not None else None
-    now = moment.settings(term)
     refine = _refinement(goal, moment, told.embedding, bank, running)
-    step = fit_in_step(
-        now.calibrators,
-        now.selector,
-        now.targets,
-        StepRows(told.beliefs, pairs.places, refine),
-        running,
-        labelled,
-        worker,
-    )
+    now, rows = moment.settings(term), StepRows(told.beliefs, pairs.places, refine)
+    step = fit_in_step(now.calibrators, now.selector, now.targets, rows, running, labelled, worker)
     if kept is not None:
         probs = worker.gather(np.exp(step.calibrated.log_probs), num_rows)
         kept.see_pool(worker.gather(told.embedding, num_rows), probs)
     weight, found = moment.value(term.weight), step.of_rows(told.beliefs)
     trained = _rows(term, found, pairs.strong, (POOL, weight), num_rows, worker)
     if term.debias and own is not None:
-        theirs = step.labeller.of(own.told.beliefs)
-        back = (DEBIASING, -weight)
-        trained = trained.joined(
-            _rows(term, theirs, own.pairs.strong, back, len(own.labels), worker)
-        )
+        theirs, back = step.labeller.of(own.told.beliefs), (DEBIASING, -weight)
+        again = _rows(term, theirs, own.pairs.strong, back, len(own.labels), worker)
+        trained = trained.joined(again)
     accepted = torch.from_numpy(found.accepted).to(worker.device)
     share = float(worker.total(accepted.sum().float())) / num_rows
-    known = Known(
-        seen=step.calibrated,
-        refined=step.seen,
-        embedding=told.embedding,
-        bank=bank,
-        keys=_keys(goal, network, loader, moment),
-        last_confidences=running.last_confidences(),
-        num_rows=num_rows,
-    )
+    keys, last = _keys(goal, network, loader, moment), running.last_confidences()
+    known = Known(step.calibrated, step.seen, told.embedding, bank, keys, last, num_rows)
     return PoolRows(trained, accepted, share, known)
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainables.models import classifier_of, features_of
+from trainables.models import classifier_of, logits_and_features
 from trainables.randomness import derive
 
 HeadName = Literal["embedding", "turns", "second_classifier"]
@@ -50,10 +50,8 @@ class Headed(nn.Module):
 
         Logits of rows that are ``apart``, bool [b], move the classifier and not the features.
         """
-        features = features_of(self.student, images)
-        read = features if apart is None else features.where(~apart[:, None], features.detach())
-        found = {name: head(features) for name, head in self.heads.items()}
-        return found | {"logits": classifier_of(self.student)(read)}
+        logits, features = logits_and_features(self.student, images, apart)
+        return {"logits": logits} | {name: head(features) for name, head in self.heads.items()}
 
 
 def outputs_of(network: nn.Module, images: Tensor, apart: Tensor | None = None) -> Outputs:

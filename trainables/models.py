@@ -157,10 +157,16 @@ def classifier_of(model: nn.Module) -> nn.Linear:
     return found
 
 
-def logits_and_features(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [b, C] and the pooled features [b, D] behind them."""
+def logits_and_features(
+    model: nn.Module, images: Tensor, apart: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Logits [b, C] and the pooled features [b, D] behind them.
+
+    Logits of rows that are ``apart``, bool [b], have gradients to the classifier alone.
+    """
     features = features_of(model, images)
-    return classifier_of(model)(features), features
+    read = features if apart is None else features.where(~apart[:, None], features.detach())
+    return classifier_of(model)(read), features
 
 
 def synchronised(model: nn.Module) -> nn.Module:
