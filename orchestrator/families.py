@@ -4,6 +4,7 @@ from typing import Any
 
 from orchestrator.recipe import LabellingSpec, Recipe, RoundPolicy
 from trainables.augment import STRONG, ViewSpec
+from trainables.auxiliary import RepresentationSpec
 from trainables.batches import BatchPlan
 from trainables.losses import RowLoss
 from trainables.models import SmallCnn
@@ -30,6 +31,7 @@ def one_round(
     entropy: EntropyTerm | None = None,
     steps: StepCount | None = None,
     strong: ViewSpec = STRONG,
+    representation: RepresentationSpec | None = None,
     **training: Any,
 ) -> Recipe:
     """One round that labels at every step: 1,000 steps of 32 labelled and 128 pool rows.
@@ -43,6 +45,7 @@ def one_round(
         balance=balance,
         entropy=entropy,
         strong=strong,
+        representation=representation,
     )
     return Recipe(
         training=TrainingSpec(

@@ -36,6 +36,9 @@ class Method(Spec):
             found.append("labelled rows out of fold")
         if self.recipe.training.reads_pool:
             found.append("two views")
+        representation = self.recipe.training.objective.representation
+        if representation is not None and representation.embedding is not None:
+            found.append("a memory of features")
         if self.recipe.training.partner is not None:
             found.append("a second network")
         if self.recipe.labelling.students > 1:

@@ -140,6 +140,12 @@ def _partner_faults(training: TrainingSpec) -> list[str]:
         if training.partner is not None or training.self_meta is not None:
             other = "self_meta" if training.partner is None else "partner"
             faults.append(f"training.look_ahead and training.{other} exclude each other")
+    alone = training.partner is None and training.look_ahead is None and training.self_meta is None
+    if training.objective.representation is not None and not alone:
+        faults.append(
+            "training.objective.representation acts on a student that trains alone: remove "
+            "training.partner, self_meta and look_ahead"
+        )
     return faults
 
 

@@ -546,7 +546,8 @@ def resolve_training(
         optimiser = optimiser.model_copy(update={"trains": "all"})
     term = objective.consistency
     if term is not None and round_ < term.first_round:
-        objective = objective.model_copy(update={"consistency": None})
+        without = {"consistency": None, "representation": None}
+        objective = objective.model_copy(update=without)
         batch = batch.model_copy(update={"pool": 0})
     elif term is not None:
         acting = term.model_copy(update={"first_round": 0})

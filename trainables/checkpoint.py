@@ -28,7 +28,7 @@ def weights_from_bytes(content: bytes, model: nn.Module) -> None:
 
 
 def state_to_bytes(state: TrainState) -> bytes:
-    """A whole training state: student, teacher, optimiser, running statistics, step."""
+    """A whole training state: networks, heads, optimisers, running statistics, kept rows, step."""
     tensors = {f"running.{k}": torch.from_numpy(v) for k, v in state.running.arrays().items()}
     tensors |= {f"student.{k}": v for k, v in _state(state.student).items()}
     if state.teacher is not state.student:
@@ -36,6 +36,11 @@ def state_to_bytes(state: TrainState) -> bytes:
     for at, weights in enumerate(state.snapshots.kept):
         tensors |= {f"snapshot.{at}.{k}": v for k, v in weights.items()}
     tensors |= {f"snapshot_total.{k}": v for k, v in state.snapshots.total.items()}
+    if (beside := state.beside) is not None:
+        tensors |= {f"heads.{k}": v for k, v in _state(beside.heads).items()}
+        tensors |= {f"teacher_heads.{k}": v for k, v in _state(beside.teacher_heads).items()}
+        kept = beside.kept.arrays() if beside.kept is not None else {}
+        tensors |= {f"kept.{k}": torch.from_numpy(v) for k, v in kept.items()}
     numbers: dict[str, float] = {}
     _put_optimiser(tensors, numbers, "optimiser", state.optimiser)
     if (partner := state.partner) is not None:
@@ -60,6 +65,11 @@ def state_from_bytes(content: bytes, state: TrainState) -> None:
     state.student.load_state_dict(_below(tensors, "student."), strict=True)
     if state.teacher is not state.student:
         state.teacher.load_state_dict(_below(tensors, "teacher."), strict=True)
+    if (beside := state.beside) is not None:
+        beside.heads.load_state_dict(_below(tensors, "heads."), strict=True)
+        beside.teacher_heads.load_state_dict(_below(tensors, "teacher_heads."), strict=True)
+        if beside.kept is not None:
+            beside.kept.restore({k: v.numpy() for k, v in _below(tensors, "kept.").items()})
     numbers = json.loads(meta["numbers"])
     device = next(state.student.parameters()).device
     state.snapshots = Snapshots(

@@ -3,18 +3,25 @@
 Legend: b rows of this worker, B rows of the global batch, C classes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainables.auxiliary import Known
 from trainables.beliefs import Beliefs
+from trainables.heads import Outputs, outputs_of
+from trainables.kept_rows import KeptRows
 from trainables.loader import DEBIASING, POOL, Loader, Pairs, Rows
 from trainables.models import batch_statistics
-from trainables.objective import ConsistencyTerm, mixed
+from trainables.neighbours import Bank
+from trainables.objective import ConsistencyTerm, Objective, mixed
 from trainables.pool_mixing import AnchorMix, PairMix
 from trainables.pseudo_labels import PseudoLabels, StepRows, fit_in_step
 from trainables.randomness import numpy_stream
+from trainables.refining import refined
 from trainables.schedules import Moment
 from trainables.selectors.rules import Labelled
 from trainables.selectors.running import Running
@@ -31,41 +38,61 @@ class PoolRows:
     """Which of the pool rows count, bool [b]."""
     accepted_share: float
     """Share of the global batch that counts."""
+    known: Known | None = None
+    """What auxiliary terms read of them; None for rows without labels."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the labelling network says about images [b, C, H, W]."""
+
+    beliefs: Beliefs
+    embedding: np.ndarray
+    """Float32 [b, E]; [b, 0] without an embedding."""
 
 
 @torch.no_grad()
 def label_pool(
-    term: ConsistencyTerm, network: nn.Module, running: Running, loader: Loader, moment: Moment
+    goal: Objective,
+    network: nn.Module,
+    running: Running,
+    kept: KeptRows | None,
+    loader: Loader,
+    moment: Moment,
 ) -> PoolRows:
-    """Label this step's pool rows by ``network``; takes them into the running statistics."""
-    worker, pairs = loader.worker, loader.pool_pairs(moment.step)
+    """Label this step's pool rows by ``network``; takes them into the running statistics.
+
+    Also into the kept rows, where the objective has an embedding.
+    """
+    term, worker = goal.consistency, loader.worker
+    assert term is not None  # noqa: S101 - the caller checked
+    pairs, num_rows = loader.pool_pairs(moment.step), loader.pool_rows
+    own = _labelled_rows(goal, network, loader, moment)
     labelled = Labelled(loader.data.class_rows(loader.num_classes))
-    own_pairs = own_told = None
-    if term.needs_labelled:
-        own_pairs, labels = loader.labelled_pairs(moment.step)
-        own_told = _told(term, network, own_pairs)
-        everyone = worker.gather(own_told.log_probs, len(labels))
-        beliefs = Beliefs.of_log_probs([""] * len(labels), everyone)
-        labelled = Labelled(labelled.class_rows, beliefs, labels)
-    rows = StepRows(_told(term, network, pairs), pairs.places)
-    now = moment.settings(term)
-    labeller = fit_in_step(
-        now.calibrators, now.selector, now.targets, rows, running, labelled, worker
-    )
-    weight, device = moment.value(term.weight), worker.device
-    found, strong = labeller.of(rows.told), pairs.strong
+    if own is not None:
+        labelled = _take_in(own, labelled, kept, loader)
+    told = _told(term, network, pairs)
+    bank = kept.bank() if kept is not None else None
+    refine = _refinement(goal, moment, told.embedding, bank, running)
+    now, rows = moment.settings(term), StepRows(told.beliefs, pairs.places, refine)
+    step = fit_in_step(now.calibrators, now.selector, now.targets, rows, running, labelled, worker)
+    if kept is not None:
+        probs = worker.gather(np.exp(step.calibrated.log_probs), num_rows)
+        kept.see_pool(worker.gather(told.embedding, num_rows), probs)
+    weight, found = moment.value(term.weight), step.of_rows(told.beliefs)
+    strong = pairs.strong
     if term.mix is not None:
         found, strong = _mixed(term.mix, found, pairs, loader, moment)
-    trained = _rows(term, found, strong, (POOL, weight), len(pairs.places), worker)
-    if term.debias and own_pairs is not None and own_told is not None:
-        own = labeller.of(own_told)
-        back = _rows(
-            term, own, own_pairs.strong, (DEBIASING, -weight), len(own_pairs.places), worker
-        )
-        trained = trained.joined(back)
-    accepted = torch.from_numpy(found.accepted).to(device)
-    share = float(worker.total(accepted.sum().float())) / len(pairs.places)
-    return PoolRows(trained, accepted, share)
+    trained = _rows(term, found, strong, (POOL, weight), num_rows, worker)
+    if term.debias and own is not None:
+        theirs, back = step.labeller.of(own.told.beliefs), (DEBIASING, -weight)
+        again = _rows(term, theirs, own.pairs.strong, back, len(own.labels), worker)
+        trained = trained.joined(again)
+    accepted = torch.from_numpy(found.accepted).to(worker.device)
+    share = float(worker.total(accepted.sum().float())) / num_rows
+    keys, last = _keys(goal, network, loader, moment), running.last_confidences()
+    known = Known(step.calibrated, step.seen, told.embedding, bank, keys, last, num_rows)
+    return PoolRows(trained, accepted, share, known)
 
 
 def unlabelled_pool(num_classes: int, loader: Loader, moment: Moment) -> PoolRows:
@@ -76,20 +103,77 @@ def unlabelled_pool(num_classes: int, loader: Loader, moment: Moment) -> PoolRow
     return PoolRows(Rows(strong, mass, term_of), torch.zeros(len(strong), dtype=torch.bool), 0.0)
 
 
-def _told(term: ConsistencyTerm, network: nn.Module, pairs: Pairs) -> Beliefs:
-    """What a network, in evaluation mode, believes about a worker's rows [b]."""
-    images = pairs.weak if term.labels_view == "weak" else pairs.strong
-    images = images.contiguous(memory_format=torch.channels_last)
-    was_training = network.training
+@dataclass(frozen=True)
+class _Own:
+    """The labelled rows of a step, told by the network that labels the pool rows."""
+
+    pairs: Pairs
+    labels: np.ndarray
+    """Of the global batch, int64 [B]."""
+    told: _Told
+
+
+def _labelled_rows(
+    goal: Objective, network: nn.Module, loader: Loader, moment: Moment
+) -> _Own | None:
+    """The step's labelled rows, if anything reads what the network says about them."""
+    term = goal.consistency
+    reads = goal.representation is not None and goal.representation.reads_labelled
+    if term is None or not (reads or term.needs_labelled):
+        return None
+    pairs, labels = loader.labelled_pairs(moment.step)
+    return _Own(pairs, labels, _told(term, network, pairs))
+
+
+def _take_in(own: _Own, labelled: Labelled, kept: KeptRows | None, loader: Loader) -> Labelled:
+    """What selectors may know of the labelled rows; the kept rows take them in."""
+    worker, num_rows = loader.worker, len(own.labels)
+    if kept is not None:
+        near = worker.gather(own.told.embedding, num_rows)
+        kept.see_labelled(own.pairs.places, own.labels, near, len(loader.data.labelled))
+    everyone = worker.gather(own.told.beliefs.log_probs, num_rows)
+    beliefs = Beliefs.of_log_probs([""] * num_rows, everyone)
+    return Labelled(labelled.class_rows, beliefs, own.labels)
+
+
+def _keys(goal: Objective, network: nn.Module, loader: Loader, moment: Moment) -> Tensor | None:
+    """Embeddings of second strong views by the labelling network, if a term reads them."""
+    if goal.consistency is None or goal.representation is None:
+        return None
+    if not goal.representation.reads_keys:
+        return None
+    return _outputs(goal.consistency, network, loader.second_view(moment.step)).embedding
+
+
+def _refinement(
+    goal: Objective, moment: Moment, embedding: np.ndarray, bank: Bank | None, running: Running
+) -> Callable[[Beliefs], Beliefs] | None:
+    """What stands between the calibrators and the selector in this step."""
+    spec = goal.representation
+    if spec is None or spec.refine is None or bank is None:
+        return None
+    by, shares = moment.settings(spec.refine), running.label_shares()
+    return lambda seen: refined(by, seen, embedding, bank, shares)
+
+
+def _told(term: ConsistencyTerm, network: nn.Module, pairs: Pairs) -> _Told:
+    """What a network says about a worker's rows, in the view that the term has labelled."""
+    found = _outputs(term, network, pairs.weak if term.labels_view == "weak" else pairs.strong)
+    log_probs = found.log_probs.cpu().numpy()
+    embedding = found.embedding.cpu().numpy() if "embedding" in found.heads else log_probs[:, :0]
+    return _Told(Beliefs.of_log_probs([""] * len(log_probs), log_probs), embedding)
+
+
+def _outputs(term: ConsistencyTerm, network: nn.Module, images: Tensor) -> Outputs:
+    """What a network, in evaluation mode, says about a worker's images [b, C, H, W]."""
     if term.statistics == "batch":
         with batch_statistics(network):
-            logits = network(images)
-    else:
-        network.eval()
-        logits = network(images)
+            return outputs_of(network, images)
+    was_training = network.training
+    network.eval()
+    found = outputs_of(network, images)
     network.train(was_training)
-    log_probs = torch.log_softmax(logits.float(), dim=1).cpu().numpy()
-    return Beliefs.of_log_probs([""] * len(log_probs), log_probs)
+    return found
 
 
 def _mixed(

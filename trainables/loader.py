@@ -12,13 +12,15 @@ from torch import Tensor
 
 from trainables.augment import view_of
 from trainables.batches import BatchPlan, Cycle, Source, TrainingSet
+from trainables.heads import QUARTERS
 from trainables.objective import Objective, mixed, one_hot
 from trainables.randomness import derive, numpy_stream
 from trainables.schedules import Moment
 from trainables.worker import Worker
 
-LABELLED, SELECTED, POOL, DEBIASING = 0, 1, 2, 3
-"""What a row is trained as; the last are labelled rows of a debiased consistency term."""
+LABELLED, SELECTED, POOL, DEBIASING, SECOND, TURNED = 0, 1, 2, 3, 4, 5
+"""What a row is trained as. Debiasing rows are labelled ones of a debiased consistency term; second
+and turned rows are further views of the pool rows, which only auxiliary terms read."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Loader:
         pool = data.pool if reads_pool else None
         self._pool = Cycle(len(pool), plan.pool, seed, "pool") if pool else None
         self.pool_rows = plan.pool if pool else 0
+        of = goal.representation
+        self._further = of.further_views if of is not None else ()
         self._labelled_views = plan.labelled * (2 if goal.labelled.view == "both" else 1)
         self.supervised_rows = self._labelled_views + (plan.selected if data.selected else 0)
 
@@ -117,7 +121,7 @@ class Loader:
     @property
     def images_per_step(self) -> int:
         """Rows of the global batch that are trained on."""
-        return sum(self.rows_by_source())
+        return sum(self.rows_by_source()) + self.pool_rows * len(self._further)
 
     def rows_by_source(self) -> tuple[int, ...]:
         """Rows of the global batch that each source gives to a training pass."""
@@ -134,6 +138,40 @@ class Loader:
         if self._pool is None or self.data.pool is None:
             raise ValueError("a consistency term needs pool rows: set training.batch.pool")
         return self._pairs("pool", self.data.pool, self._pool.at(step), step)
+
+    def further_views(self, step: int) -> Rows:
+        """The views of this worker's pool rows that auxiliary terms read, without mass.
+
+        Raises:
+            ValueError: No term reads any.
+        """
+        views = []
+        if "second" in self._further:
+            views.append((self.second_view(step), SECOND))
+        if "turned" in self._further:
+            view = self._pool_view("weak", "pool-turned", step)
+            views.append((turned(view, self.quarters(step)), TURNED))
+        if not views:
+            raise ValueError("no auxiliary term reads a further view")
+        terms = [torch.full((len(view),), term, dtype=torch.int64) for view, term in views]
+        images = torch.cat([view for view, _ in views])
+        return Rows(images, images.new_zeros(len(images), self.num_classes), torch.cat(terms))
+
+    def quarters(self, step: int) -> Tensor:
+        """Quarters that each turned view of this worker is turned by, int64 [b]; drawn by row."""
+        drawn = numpy_stream(self.seed, "turns", step).integers(0, QUARTERS, self.pool_rows)
+        mine = drawn[self.worker.share_of(self.pool_rows)]
+        return torch.from_numpy(mine).to(self.worker.device)
+
+    def second_view(self, step: int) -> Tensor:
+        """Another strong view of this worker's pool rows [b, C, H, W]."""
+        return self._pool_view("strong", "pool-second", step)
+
+    def _pool_view(self, view: str, name: str, step: int) -> Tensor:
+        assert self._pool is not None  # noqa: S101 - such views are read beside the pool's pairs
+        assert self.data.pool is not None  # noqa: S101
+        mine = self.worker.share_of(self.pool_rows)
+        return self._view(view, self.data.pool, name, step, self._pool.at(step)[mine], mine)
 
     def labelled_pairs(self, step: int) -> tuple[Pairs, np.ndarray]:
         """Weak and strong views of this worker's labelled rows, and all rows' labels int64 [B]."""
@@ -237,3 +275,11 @@ class Loader:
         )
         seed = derive(self.seed, "view", name, step)
         return self._views[view](images, seed=seed, rows=rows.tolist(), of=of)
+
+
+def turned(images: Tensor, quarters: Tensor) -> Tensor:
+    """Images [b, C, H, W], each turned left by its number of quarters [b]."""
+    found = images.clone()
+    for number in range(1, QUARTERS):
+        found[quarters == number] = torch.rot90(images[quarters == number], number, (2, 3))
+    return found

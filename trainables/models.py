@@ -118,19 +118,6 @@ class ShowsFeatures(Protocol):
         """Logits [B, C] and features [B, D] of images."""
 
 
-def logits_and_features(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [B, C] of images and the pooled features [B, D] that the classifier reads."""
-    if isinstance(model, ShowsFeatures):
-        return model.logits_and_features(images)
-    if isinstance(model, _SmallCnn | _Mlp):
-        features = model.features(images)
-        return model.classifier(features), features
-    timm_model: Any = model
-    maps = timm_model.forward_features(images)
-    pooled: Tensor = timm_model.forward_head(maps, pre_logits=True)
-    return timm_model.forward_head(maps), pooled.flatten(1)
-
-
 def pretrained_network(
     name: str, checkpoint: Path | None, num_outputs: int | None, *, size: int | None = None
 ) -> nn.Module:
@@ -194,6 +181,55 @@ class _Prepared(nn.Module):
         if tuple(images.shape[2:]) != tuple(size):
             images = nn.functional.interpolate(images, size, mode="bicubic", antialias=True)
         return (images - self.mean) / self.std
+
+
+def features_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Pooled features [b, D] of images, as the model's classifier reads them."""
+    own = isinstance(model, _SmallCnn | _Mlp)
+    found: Tensor = model.features(images) if own else _pooled(model, images)  # type: ignore[operator]
+    return found
+
+
+def _pooled(model: Any, images: Tensor) -> Any:
+    return model.forward_head(model.forward_features(images), pre_logits=True)
+
+
+def classifier_of(model: nn.Module) -> nn.Linear:
+    """The layer from features [b, D] to logits [b, C].
+
+    Raises:
+        ValueError: The model's classifier is not one linear layer.
+    """
+    own = isinstance(model, _SmallCnn | _Mlp)
+    found: object = model.classifier if own else model.get_classifier()  # type: ignore[operator]
+    if not isinstance(found, nn.Linear):
+        raise ValueError(  # noqa: TRY004 - the user named another kind of network
+            f"student: {type(model).__name__} has no linear classifier behind its features, which "
+            "this recipe reads: choose another network"
+        )
+    return found
+
+
+def logits_and_features(
+    model: nn.Module, images: Tensor, apart: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Logits [B, C] of images and the pooled features [B, D] that the classifier reads.
+
+    Logits of rows that are ``apart``, bool [B], have gradients to the classifier alone.
+
+    Raises:
+        ValueError: Rows are apart, and the classifier is not one linear layer.
+    """
+    if isinstance(model, ShowsFeatures):
+        return model.logits_and_features(images)
+    if apart is None and not isinstance(model, _SmallCnn | _Mlp):
+        timm_model: Any = model
+        maps = timm_model.forward_features(images)
+        pooled: Tensor = timm_model.forward_head(maps, pre_logits=True)
+        return timm_model.forward_head(maps), pooled.flatten(1)
+    features = features_of(model, images)
+    read = features if apart is None else features.where(~apart[:, None], features.detach())
+    return classifier_of(model)(read), features
 
 
 def synchronised(model: nn.Module) -> nn.Module:

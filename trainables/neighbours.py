@@ -111,7 +111,8 @@ def memory_smooth(
 
     alpha p + (1 - alpha) times the sum of softmax(cosine / temperature) p_b over the bank; a row
     that can be held against none keeps its p. Source: Li et al., CoMatch, ICCV 2021,
-    arXiv:2011.11183, "memory-smoothed pseudo-labeling".
+    arXiv:2011.11183, "memory-smoothed pseudo-labeling"; over labelled rows it is what Zheng et
+    al., SimMatch, CVPR 2022, arXiv:2203.06915, call "aggregate".
     """
     mixed = probs.astype(np.float64)
     for at, block in _blocks(bank.features, features, _own_places(bank, ids)):
@@ -128,19 +129,27 @@ def memory_smooth(
     return mixed
 
 
-def aggregate(
-    bank: Bank,
-    features: np.ndarray,
-    probs: np.ndarray,
-    alpha: float = 0.9,
-    temperature: float = 0.1,
-    ids: Sequence[str] = (),
+def unfold(
+    bank: Bank, features: np.ndarray, probs: np.ndarray, temperature: float = 0.1
 ) -> np.ndarray:
-    """The same over a bank of labelled rows, whose softmax is thus summed by class, float64 [N, C].
+    """How alike rows are to bank rows, given their classes: float32 [N, B], rows sum to 1.
 
-    Source: Zheng et al., SimMatch, CVPR 2022, arXiv:2203.06915, "aggregate".
+    Proportional to softmax(cosine / temperature) times the probability that both are of one class.
+    A row that can be held against none, or that shares no class with any, has 0 everywhere.
+    Source: Zheng et al., SimMatch, CVPR 2022, arXiv:2203.06915, "unfold".
     """
-    return memory_smooth(bank, features, probs, alpha, temperature, ids)
+    found = np.zeros((len(features), len(bank.features)), np.float32)
+    if not len(bank.features):
+        return found
+    for at, block in _blocks(bank.features, features, np.zeros(0, np.int64)):
+        near = block[: len(found[at])].astype(np.float64)
+        top = near.max(axis=1, keepdims=True)
+        alike = np.exp((near - np.where(top > -np.inf, top, 0)) / temperature)
+        alike *= probs[at].astype(np.float64) @ bank.probs.T.astype(np.float64)
+        whole = alike.sum(axis=1, keepdims=True)
+        some = np.asarray(whole[:, 0] > 0)
+        found[at][some] = alike[some] / whole[some]
+    return found
 
 
 def prototypes(

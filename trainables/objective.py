@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from trainables.augment import STRONG, WEAK, ViewSpec
+from trainables.auxiliary import RepresentationSpec
 from trainables.calibrators import Calibrator
 from trainables.losses import CrossEntropy, RowLoss
 from trainables.pool_mixing import AnchorMix, PoolMix
@@ -180,6 +181,8 @@ class Objective(Spec):
     """Term on the mean prediction of the batch; none by default."""
     entropy: EntropyTerm | None = None
     """Term on how sure predictions are; none by default."""
+    representation: RepresentationSpec | None = None
+    """What else is done with the pool rows of the consistency term; nothing by default."""
     doubly_robust: DoublyRobust | None = None
     """Weigh labelled and selected rows doubly robustly, in rounds with a selection."""
     mixup_alpha: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -188,6 +191,16 @@ class Objective(Spec):
     """The weak view."""
     strong: ViewSpec = STRONG
     """The strong view."""
+
+    @model_validator(mode="after")
+    def _reads_pool_rows(self) -> Self:
+        if self.representation is None:
+            return self
+        if self.consistency is None:
+            raise ValueError("representation reads the pool rows of consistency: set that as well")
+        if self.consistency.debias and self.representation.refine is not None:
+            raise ValueError("consistency.debias and representation.refine exclude each other")
+        return self
 
     @property
     def reads_batch_means(self) -> bool:

@@ -6,7 +6,7 @@ whole pool once a round, and the training step, where it is fitted on running st
 Legend: N rows, b rows of this worker, B rows of the global batch, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,10 @@ class PseudoLabeller:
 
     def of(self, told: Beliefs) -> PseudoLabels:
         """Pseudo-labels of rows that the labelling network believes this about."""
-        seen = calibrated(self.tilt, told)
+        return self.of_seen(told, calibrated(self.tilt, told))
+
+    def of_seen(self, told: Beliefs, seen: Beliefs) -> PseudoLabels:
+        """Pseudo-labels of rows that the selector sees as ``seen``."""
         accepted = self.rule.accepts(seen)
         source = self.targets.source(told, seen)
         weights = np.where(accepted, self.weights.of_rows(told, seen), 0)
@@ -72,6 +75,23 @@ class StepRows:
     """What the labelling network believes about the weak views of this worker's rows [b]."""
     places: np.ndarray
     """Positions of the whole global batch in the pool source, int64 [B]."""
+    refine: Callable[[Beliefs], Beliefs] | None = None
+    """What stands between the calibrators and the selector, if anything."""
+
+
+@dataclass(frozen=True)
+class StepLabels:
+    """What a step's rows gave."""
+
+    labeller: PseudoLabeller
+    calibrated: Beliefs
+    """The step's rows behind the calibrators."""
+    seen: Beliefs
+    """The same behind the refinement, as the selector sees them."""
+
+    def of_rows(self, told: Beliefs) -> PseudoLabels:
+        """Pseudo-labels of the step's rows, which the network believes ``told`` about."""
+        return self.labeller.of_seen(told, self.seen)
 
 
 def fit_in_step(
@@ -82,7 +102,7 @@ def fit_in_step(
     running: Running,
     labelled: Labelled,
     worker: Worker,
-) -> PseudoLabeller:
+) -> StepLabels:
     """The labeller of one training step; takes the step's rows into the running statistics."""
     told, num_rows = rows.told, len(rows.places)
 
@@ -90,7 +110,8 @@ def fit_in_step(
         return running.see_mean(stage, worker.total_mean(pool_mean(calibrated(tilt, told))))
 
     tilt = fit_chain(calibrators, mean_of, labelled)
-    seen = calibrated(tilt, told)
+    before = calibrated(tilt, told)
+    seen = rows.refine(before) if rows.refine else before
     labels = np.where(seen.usable(), seen.labels, -1)
     batch = Batch(
         places=rows.places,
@@ -100,4 +121,5 @@ def fit_in_step(
     )
     running.see(batch, selector.sure_from() if isinstance(selector, FlexThreshold) else None)
     rule = selector.fit(running, labelled, seed=0)
-    return PseudoLabeller(tilt, rule, targets.weight.fit(running, rule), targets)
+    labeller = PseudoLabeller(tilt, rule, targets.weight.fit(running, rule), targets)
+    return StepLabels(labeller, before, seen)

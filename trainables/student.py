@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -21,7 +21,9 @@ from torch import nn
 
 from trainables import teachers
 from trainables.batches import BatchPlan, TrainingSet
+from trainables.beside import Beside, Representation
 from trainables.consistency import PoolRows, label_pool, unlabelled_pool
+from trainables.heads import Headed
 from trainables.loader import Loader
 from trainables.meta import meta_step
 from trainables.objective import Objective
@@ -115,7 +117,17 @@ class TrainState:
     """The second network, if there is one."""
     snapshots: Snapshots = field(default_factory=Snapshots)
     """What a queue of a teacher holds."""
+    beside: Representation | None = None
+    """Heads and kept rows, if the objective has a representation."""
     step: int = 0
+
+    def headed(self, which: Literal["student", "teacher"]) -> nn.Module:
+        """The student or the teacher, with its heads if there are any."""
+        ours = which == "student"
+        network = self.student if ours else self.teacher
+        if self.beside is None:
+            return network
+        return Headed(network, self.beside.heads if ours else self.beside.teacher_heads)
 
 
 Listener = Callable[[Progress, TrainState], None]
@@ -128,11 +140,12 @@ def start(
     worker: Worker,
     pool_rows: int = 0,
     partner: nn.Module | None = None,
+    seed: int = 0,
 ) -> TrainState:
     """The state before the first step, on the worker's device.
 
     ``pool_rows`` is the size of the pool source that the round draws from, ``partner`` the network
-    of the partner, if the settings have one.
+    of the partner, if the settings have one. The seed decides the initial weights of heads.
     """
     model = model.to(worker.device).to(memory_format=torch.channels_last)
     teacher = teachers.start_teacher(spec.teacher, model)
@@ -143,7 +156,12 @@ def start(
             return Running(num_classes, Memory(), 0)
         return Running(num_classes, term.memory, pool_rows, stages=len(term.calibrators))
 
-    state = TrainState(model, teacher, spec.optimiser.build(model), running())
+    beside = None
+    if spec.objective.representation is not None:
+        of = spec.objective.representation
+        beside = Representation.begin(of, spec.teacher, model, num_classes, seed)
+    moving = Headed(model, beside.heads) if beside is not None else model
+    state = TrainState(model, teacher, spec.optimiser.build(moving), running(), beside=beside)
     if spec.partner is not None:
         if partner is None:
             raise ValueError("these settings train a partner: give its network")
@@ -181,6 +199,11 @@ def fit(
             "placement.rows_per_pass would change the result: the objective reads the mean "
             "prediction of the batch; set it to 0, or leave balance and fairness out"
         )
+    if worker.rows_per_pass and spec.objective.representation is not None:
+        raise ValueError(
+            "placement.rows_per_pass can't cut batches whose rows objective.representation holds "
+            "against each other; set it to 0"
+        )
     if worker.rows_per_pass and spec.meta is not None:
         raise ValueError(
             "placement.rows_per_pass can't cut the batches of a meta teacher; set it to 0"
@@ -216,9 +239,11 @@ class _Stepper:
         self, spec: TrainingSpec, state: TrainState, loader: Loader, worker: Worker
     ) -> None:
         self._spec, self._state, self._loader, self._worker = spec, state, loader, worker
-        self._student = self._learner(state.student, state.optimiser)
+        self._student = self._learner(state.student, state.headed("student"), state.optimiser)
         partner = state.partner
-        self._partner = self._learner(partner.network, partner.optimiser) if partner else None
+        self._partner = (
+            self._learner(partner.network, partner.network, partner.optimiser) if partner else None
+        )
 
     def step(self, moment: Moment) -> dict[str, float]:
         """Make the step of this moment; its terms by name."""
@@ -236,12 +261,16 @@ class _Stepper:
         else:
             terms = self._move(moment, rate)
         teachers.follow(spec.teacher, state.teacher, state.student, moment.step, state.snapshots)
+        if state.beside is not None:
+            state.beside.follow(spec.teacher, moment.step)
         return terms
 
-    def _learner(self, network: nn.Module, optimiser: torch.optim.Optimizer) -> Learner:
+    def _learner(
+        self, network: nn.Module, headed: nn.Module, optimiser: torch.optim.Optimizer
+    ) -> Learner:
         return Learner(
             network,
-            wrap(network, self._worker),
+            wrap(headed, self._worker),
             optimiser,
             self._spec.precision,
             self._spec.optimiser.max_grad_norm,
@@ -251,40 +280,47 @@ class _Stepper:
     def _move(self, moment: Moment, rate: float) -> dict[str, float]:
         """The student's step, and a peer's."""
         state, partner = self._state, self._state.partner
-        label_from = {"student": state.student, "teacher": state.teacher}
         if partner is None:
-            pool = self._labelled_pool(label_from, state.running, moment)
+            pool = self._labelled_pool(None, state.running, moment)
             return self._train(self._student, pool, state.running, moment, "dropout")
         _set_rate(partner.optimiser, rate)
-        ours = self._labelled_pool({"partner": partner.network}, state.running, moment)
-        theirs = self._labelled_pool({"partner": state.student}, partner.running, moment)
+        ours = self._labelled_pool(partner.network, state.running, moment)
+        theirs = self._labelled_pool(state.student, partner.running, moment)
         terms = self._train(self._student, ours, state.running, moment, "dropout")
         assert self._partner is not None  # noqa: S101 - built with the state
         self._train(self._partner, theirs, partner.running, moment, "partner-dropout")
         return terms
 
     def _labelled_pool(
-        self, networks: dict[str, nn.Module], running: Running, moment: Moment
+        self, by: nn.Module | None, running: Running, moment: Moment
     ) -> PoolRows | None:
-        """The step's pool rows as one of these networks labels them, if the objective wants any."""
-        term = self._spec.objective.consistency
+        """The step's pool rows, if the objective wants any, as a peer or the own side labels."""
+        goal, state = self._spec.objective, self._state
+        term, beside = goal.consistency, state.beside
         if self._loader.data.pool is None or not self._spec.reads_pool:
             return None
         if term is None:
             return unlabelled_pool(running.num_classes, self._loader, moment)
-        labeller = networks.get("partner") or networks[term.labels_from]
+        labeller = by or state.headed(term.labels_from)
+        kept = beside.kept if beside is not None else None
         with autocast(self._spec.precision, self._worker):
-            return label_pool(term, labeller, running, self._loader, moment)
+            return label_pool(goal, labeller, running, kept, self._loader, moment)
 
     def _train(
         self, learner: Learner, pool: PoolRows | None, running: Running, moment: Moment, name: str
     ) -> dict[str, float]:
-        rows = self._loader.supervised(moment)
+        goal, loader = self._spec.objective, self._loader
+        rows, beside = loader.supervised(moment), None
         if pool is not None:
             rows = rows.joined(pool.rows)
-        terms = StepTerms(self._spec.objective, running, self._loader, moment, pool)
-        told = update(learner, rows, terms, self._loader, moment, name=name)
-        if pool is None or self._spec.objective.consistency is None:
+        if pool is not None and goal.representation is not None and pool.known is not None:
+            if goal.representation.further_views:
+                rows = rows.joined(loader.further_views(moment.step))
+            quarters = loader.quarters(moment.step)
+            beside = Beside(goal.representation, moment, pool.known, quarters, self._worker)
+        terms = StepTerms(goal, running, loader, moment, pool)
+        told = update(learner, rows, terms, loader, moment, name=name, beside=beside)
+        if pool is None or goal.consistency is None:
             return told
         return told | {"consistency_accepted": pool.accepted_share}
 

@@ -116,5 +116,5 @@ def penalty(probs: Tensor, worker: Worker, of: Callable[[Tensor], Tensor]) -> Te
 
 def _counted(rows: str, term: Tensor) -> Tensor:
     if rows == "all":
-        return torch.ones_like(term, dtype=torch.bool)
+        return term <= DEBIASING  # further views belong to auxiliary terms alone
     return (term == SELECTED) | (term == POOL)

@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from trainables.beside import Beside
+from trainables.heads import Outputs, outputs_of
 from trainables.loader import Loader, Rows
 from trainables.models import synchronised
 from trainables.randomness import derive
@@ -24,10 +26,11 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Learner:
-    """A network that trains: as it is, and as the workers share it."""
+    """A network that trains."""
 
     network: nn.Module
     wrapped: nn.Module
+    """It, or it and its heads (`trainables.heads.Headed`), as the workers share it."""
     optimiser: torch.optim.Optimizer
     precision: Precision
     max_grad_norm: float
@@ -35,23 +38,34 @@ class Learner:
 
     def log_probs(self, images: Tensor) -> Tensor:
         """Log-probabilities float32 [b, C] of images, with gradients that the workers share."""
+        return self.outputs(images).log_probs
+
+    def outputs(self, images: Tensor, apart: Tensor | None = None) -> Outputs:
+        """The same with what the heads say; rows that are ``apart``, bool [b], move no features."""
         with autocast(self.precision, self.worker):
-            logits = self.wrapped(images.contiguous(memory_format=torch.channels_last))
-        return torch.log_softmax(logits.float(), dim=1)
+            return outputs_of(self.wrapped, images, apart)
 
     def move(self) -> None:
         """Make the step that the gradients tell."""
         if self.max_grad_norm:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm)
+            moved = [p for group in self.optimiser.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(moved, self.max_grad_norm)
         self.optimiser.step()
 
 
 def update(
-    learner: Learner, rows: Rows, terms: StepTerms, loader: Loader, moment: Moment, *, name: str
+    learner: Learner,
+    rows: Rows,
+    terms: StepTerms,
+    loader: Loader,
+    moment: Moment,
+    *,
+    name: str,
+    beside: Beside | None = None,
 ) -> dict[str, float]:
     """Train on these rows; each term's value over the rows of all workers, and their sum.
 
-    ``name`` tells networks of one step apart that draw dropout.
+    ``name`` tells networks of one step apart that draw dropout; ``beside`` holds auxiliary terms.
     """
     worker = learner.worker
     learner.network.train()
@@ -64,7 +78,9 @@ def update(
     for at, (images, mass, term) in enumerate(zip(*cuts, strict=True)):
         last = at + 1 == pieces
         with _maybe_no_sync(learner.wrapped, synchronise=last):
-            found = terms.of(learner.log_probs(images), mass, term)
+            outputs = learner.outputs(images, beside.apart(term) if beside else None)
+            found = terms.of(outputs.log_probs, mass, term)
+            found |= beside.of(outputs, term) if beside else {}
             torch.autograd.backward(torch.stack([*found.values()]).sum() * worker.world)
         for term_name, value in found.items():
             sums[term_name] = sums.get(term_name, 0) + value.detach()

@@ -51,3 +51,12 @@ class Worker:
         whole = torch.zeros((num_rows, *values.shape[1:]), dtype=torch.from_numpy(values).dtype)
         whole[torch.from_numpy(self.share_of(num_rows))] = torch.from_numpy(values)
         return np.asarray(self.total(whole.to(self.device)).cpu().numpy())
+
+    def together(self, values: Tensor, num_rows: int) -> Tensor:
+        """The same for tensors; gradients reach this worker's own rows alone."""
+        if self.world == 1:
+            return values
+        whole = values.new_zeros((num_rows, *values.shape[1:]))
+        mine = torch.from_numpy(self.share_of(num_rows)).to(values.device)
+        whole[mine] = values.detach()
+        return self.total(whole).index_copy(0, mine, values)

@@ -100,7 +100,7 @@ def run_training(job: TrainJob, worker: Worker, watch: Watch) -> Outcome | None:
     partner = None
     if job.training.partner is not None:
         partner = build_model(job.student, job.form, job.num_classes, derive(job.seed, "partner"))
-    state = start(job.training, model, job.num_classes, worker, pool_rows, partner)
+    state = start(job.training, model, job.num_classes, worker, pool_rows, partner, job.seed)
     if (kept := folder.noted(CHECKPOINT)) is not None:
         state_from_bytes(kept, state)
         watch.say(f"going on from step {state.step} of {job.num_steps}")

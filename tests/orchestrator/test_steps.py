@@ -336,6 +336,17 @@ def test_a_local_checkpoint_enters_an_address_by_its_content_not_its_path(make, 
     assert timm_checkpoint(make, first) != before
 
 
+def test_a_representation_counts_with_its_consistency_term(make):
+    term = [
+        "recipe.training.objective.consistency={first_round: 1}",
+        "recipe.training.batch.pool=8",
+    ]
+    plain = addresses(make(*term))
+    turned = addresses(make(*term, "recipe.training.objective.representation.turns={}"))
+    assert turned["train0"] == plain["train0"]
+    assert turned["train1"] != plain["train1"]
+
+
 def test_a_checkpoint_that_is_not_there_is_refused_with_its_path(make, tmp_path):
     with pytest.raises(ConfigError, match="recipe.student.checkpoint: .*nowhere"):
         timm_checkpoint(make, tmp_path / "nowhere.pt")
@@ -414,6 +425,19 @@ def test_more_workers_than_labelled_rows_of_a_batch_are_refused_before_anything_
         (
             ["recipe.training.look_ahead={steps: 2}"],
             "training.look_ahead needs an EMA teacher and consistency.labels_from: teacher",
+        ),
+        (
+            [
+                "recipe.training.objective.consistency={}",
+                "recipe.training.objective.representation.turns={}",
+                "recipe.training.batch.pool=8",
+                "recipe.training.partner={kind: peer}",
+            ],
+            "representation acts on a student that trains alone",
+        ),
+        (
+            ["recipe.training.objective.representation.turns={}"],
+            "representation reads the pool rows of consistency",
         ),
     ],
 )

@@ -7,6 +7,7 @@ from trainables.models import (
     SmallCnn,
     TimmModel,
     build,
+    classifier_of,
     logits_and_features,
     num_parameters,
 )
@@ -41,6 +42,32 @@ def test_a_network_maps_images_to_finite_logits_and_every_weight_learns(
     assert torch.isfinite(logits).all()
     logits.logsumexp(1).sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize(("spec", "channels", "size", "num_classes"), CASES)
+def test_features_are_what_the_classifier_reads(spec, channels, size, num_classes):
+    model = seeded(spec, channels, size, num_classes).eval()
+    images = torch.rand(3, channels, size, size)
+    logits, features = logits_and_features(model, images)
+    assert torch.equal(logits, model(images))
+    assert features.shape == (3, classifier_of(model).in_features)
+
+
+def test_logits_of_rows_that_stand_apart_move_the_classifier_alone():
+    model = seeded(SmallCnn(width=8, norm="group"))
+    logits, _ = logits_and_features(model, torch.rand(2, 1, 28, 28), torch.tensor([True, False]))
+    logits[0].sum().backward(retain_graph=True)
+    assert all((p.grad == 0).all() for p in model.features.parameters())
+    assert (model.classifier.weight.grad != 0).any()
+    logits[1].sum().backward()
+    assert all((p.grad != 0).any() for p in model.features.parameters())
+
+
+def test_a_network_without_a_linear_classifier_has_no_features_to_read():
+    model = seeded(TimmModel(name="resnet18"))
+    model.fc = torch.nn.Sequential(model.fc)
+    with pytest.raises(ValueError, match="has no linear classifier behind its features"):
+        classifier_of(model)
 
 
 @pytest.mark.parametrize("spec", [SmallCnn(width=8), TimmModel(name="vit_tiny_patch16_224")])

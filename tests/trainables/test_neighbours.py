@@ -8,7 +8,6 @@ import pytest
 from tests.trainables.selectors.test_rules import P
 from trainables.neighbours import (
     Bank,
-    aggregate,
     agreement,
     blend,
     class_margins,
@@ -18,6 +17,7 @@ from trainables.neighbours import (
     prototype_log_probs,
     prototypes,
     smooth,
+    unfold,
 )
 
 TABLE = np.array(P)
@@ -53,8 +53,10 @@ def test_the_memory_of_comatch_has_its_golden_values():
 def test_the_labelled_bank_of_simmatch_has_its_golden_values():
     cosines = 0.5 + 0.1 * np.log([0.5, 0.3, 0.2])
     bank = Bank.of_labels(at_cosines(*cosines), np.array([0, 1, 1]), 2)
-    found = aggregate(bank, np.array([[1.0, 0.0]]), np.array([[0.7, 0.3]]))
-    assert found[0] == pytest.approx([0.68, 0.32], abs=1e-6)
+    row, probs = np.array([[1.0, 0.0]]), np.array([[0.7, 0.3]])
+    aggregated = memory_smooth(bank, row, probs, temperature=0.1)
+    assert aggregated[0] == pytest.approx([0.68, 0.32], abs=1e-6)
+    assert unfold(bank, row, probs)[0] == pytest.approx([0.7, 0.18, 0.12], abs=1e-6)
 
 
 def test_the_agreement_of_dpa_has_its_golden_values():
@@ -144,6 +146,7 @@ def test_rows_are_smoothed_one_by_one():
             cosines,
             smooth(bank, own, found, cosines, 0.1),
             memory_smooth(bank, block, own, ids=ids),
+            unfold(bank, block, own),
             prototype_log_probs(block, centres, 0.05),
             class_margins(block, centres, rows % 5)[:, None],
         )
@@ -225,6 +228,9 @@ def test_rows_without_a_direction_keep_what_they_have():
     assert (kept[[1, 2]] == probs[[1, 2]]).all()
     assert (mixed[[1, 2]] == probs[[1, 2]]).all()
     assert np.isfinite(kept).all()
+    alike = unfold(bank, features, probs)
+    assert (alike[[1, 2]] == 0).all()
+    assert np.delete(alike, [1, 2], axis=0).sum(axis=1) == pytest.approx(np.ones(18), abs=1e-5)
     logs = prototype_log_probs(features, features[5:8], 0.1)
     assert np.exp(logs[[1, 2]]) == pytest.approx(np.full((2, 3), 1 / 3))
 
@@ -248,6 +254,8 @@ def test_no_rows_are_smoothed_to_none():
     assert found.shape == cosines.shape == (0, 4)
     assert smooth(bank, probs[:0], found, cosines).shape == (0, 3)
     assert memory_smooth(bank, features[:0], probs[:0]).shape == (0, 3)
+    assert unfold(bank, features[:0], probs[:0]).shape == (0, 10)
+    assert unfold(Bank.of_labels(features, np.full(10, -1), 3), features, probs).shape == (10, 0)
     assert prototype_log_probs(features[:0], features, 0.1).shape == (0, 10)
     assert (prototypes(features[:0], np.zeros(0, np.int64), 3) == 0).all()
     assert blend(probs[:0], probs[:0], 0.5).shape == (0, 3)
@@ -257,6 +265,6 @@ def test_one_hot_rows_of_two_classes_stay_finite():
     features, _ = draw(14, 40)
     labels = np.arange(40) % 2
     bank = Bank.of_labels(features, labels, 2)
-    mixed = aggregate(bank, features, np.eye(2)[labels], temperature=1e-3)
+    mixed = memory_smooth(bank, features, np.eye(2)[labels], temperature=1e-3)
     assert mixed.sum(axis=1) == pytest.approx(np.ones(40))
     assert (mixed.argmax(axis=1) == labels).all()

@@ -42,7 +42,7 @@ def of_step(
         running or Running(3, NOW, len(told), stages=len(calibrators)),
         known,
         Worker(),
-    )
+    ).labeller
     return labeller.of(told)
 
 
@@ -206,7 +206,7 @@ def test_a_labeller_is_applied_row_by_row():
         Running(3, NOW, 4, stages=1),
         LIKE_SELECTED,
         Worker(),
-    )
+    ).labeller
     assert labeller.tilt != Tilt()
     alone = [labeller.of(of_probs([row])).mass()[0] for row in PROBS]
     assert labeller.of(TOLD).mass() == pytest.approx(np.stack(alone), abs=1e-7)

@@ -178,9 +178,8 @@ def same(first: nn.Module, second: nn.Module) -> bool:
 
 def furthest(first: nn.Module, second: nn.Module) -> float:
     theirs = second.state_dict()
-    return max(
-        (value - theirs[name]).abs().max().item() for name, value in first.state_dict().items()
-    )
+    ours = first.state_dict().items()
+    return max(((value - theirs[name]).abs().max().item() for name, value in ours), default=0.0)
 
 
 def undecided() -> nn.Module:

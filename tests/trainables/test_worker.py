@@ -33,6 +33,7 @@ def test_one_worker_is_all_workers():
     assert torch.equal(worker.total(value), value)
     mean = pool_mean(pool(0, 9))
     assert worker.total_mean(mean) == mean
+    assert worker.together(value, 2) is value
     for value in rows_of(7).values():
         assert np.array_equal(worker.gather(value, 7), value, equal_nan=True)
 
@@ -63,6 +64,7 @@ def _one_of_two(rank: int, folder: str) -> None:
         assert found.rows == num
         assert found.mass.tolist() == pool_mean(whole).mass.tolist()
         _penalties_agree(worker, torch.from_numpy(whole.log_probs), mine)
+        _rows_are_put_together(worker, torch.from_numpy(whole.log_probs), mine)
     large = PoolMean(2**32, np.full(3, 2**61 + rank))
     assert worker.total_mean(large).mass.tolist() == [2**62 + 1] * 3, "sums are whole numbers"
     dist.destroy_process_group()
@@ -78,6 +80,16 @@ def _penalties_agree(worker: Worker, log_probs: torch.Tensor, mine: np.ndarray) 
     part.backward()
     assert worker.total(part.detach()).item() == pytest.approx(expected.item(), rel=1e-4)
     assert torch.allclose(own.grad, plain.grad[mine], atol=1e-6)
+
+
+def _rows_are_put_together(worker: Worker, log_probs: torch.Tensor, mine: np.ndarray) -> None:
+    """Every worker holds all rows; gradients are those of its own."""
+    plain, own = log_probs.clone().requires_grad_(), log_probs[mine].requires_grad_()
+    whole = worker.together(own, len(log_probs))
+    assert torch.equal(whole, log_probs)
+    (whole @ whole.T).square().sum().backward()
+    (plain @ plain.T).square().sum().backward()
+    assert torch.allclose(own.grad, plain.grad[mine], rtol=1e-4)
 
 
 @pytest.mark.slow

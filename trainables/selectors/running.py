@@ -122,6 +122,10 @@ class Running:
         sure = np.bincount(noted, minlength=self.num_classes)
         return sure, len(self._last_sure) - len(noted)
 
+    def last_confidences(self) -> np.ndarray:
+        """Confidences of the last rows, float32, newest last."""
+        return self._confidence
+
     def class_rows(self) -> np.ndarray:
         return self._last_rows().class_rows()
 

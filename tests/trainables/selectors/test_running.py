@@ -51,7 +51,8 @@ def in_step(selector: Selector, rows: Beliefs, memory: Memory, targets=None) -> 
     """The labeller of a step that sees all of these rows at once."""
     running = Running(rows.num_classes, memory, len(rows))
     step = StepRows(rows, np.arange(len(rows)))
-    return fit_in_step((), selector, targets or TargetSpec(), step, running, labelled(), Worker())
+    targets = targets or TargetSpec()
+    return fit_in_step((), selector, targets, step, running, labelled(), Worker()).labeller
 
 
 def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
