@@ -39,7 +39,7 @@ class PoolRows:
     accepted_share: float
     """Share of the global batch that counts."""
     known: Known | None = None
-    """What auxiliary terms read of them; None for rows without labels."""
+    """What auxiliary terms read of them; None without labels or a representation."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,12 @@ def label_pool(
         trained = trained.joined(again)
     accepted = torch.from_numpy(found.accepted).to(worker.device)
     share = float(worker.total(accepted.sum().float())) / num_rows
-    keys, last = _keys(goal, network, loader, moment), running.last_confidences()
+    if goal.representation is None:
+        return PoolRows(trained, accepted, share)
+    keys = None
+    if goal.representation.reads_keys:
+        keys = _outputs(term, network, loader.second_view(moment.step)).embedding
+    last = running.last_confidences()
     known = Known(step.calibrated, step.seen, told.embedding, bank, keys, last, num_rows)
     return PoolRows(trained, accepted, share, known)
 
@@ -134,15 +139,6 @@ def _take_in(own: _Own, labelled: Labelled, kept: KeptRows | None, loader: Loade
     everyone = worker.gather(own.told.beliefs.log_probs, num_rows)
     beliefs = Beliefs.of_log_probs([""] * num_rows, everyone)
     return Labelled(labelled.class_rows, beliefs, own.labels)
-
-
-def _keys(goal: Objective, network: nn.Module, loader: Loader, moment: Moment) -> Tensor | None:
-    """Embeddings of second strong views by the labelling network, if a term reads them."""
-    if goal.consistency is None or goal.representation is None:
-        return None
-    if not goal.representation.reads_keys:
-        return None
-    return _outputs(goal.consistency, network, loader.second_view(moment.step)).embedding
 
 
 def _refinement(

@@ -313,11 +313,12 @@ class _Stepper:
         rows, beside = loader.supervised(moment), None
         if pool is not None:
             rows = rows.joined(pool.rows)
-        if pool is not None and goal.representation is not None and pool.known is not None:
+        known = pool.known if pool is not None else None
+        if known is not None and goal.representation is not None:
             if goal.representation.further_views:
                 rows = rows.joined(loader.further_views(moment.step))
             quarters = loader.quarters(moment.step)
-            beside = Beside(goal.representation, moment, pool.known, quarters, self._worker)
+            beside = Beside(goal.representation, moment, known, quarters, self._worker)
         terms = StepTerms(goal, running, loader, moment, pool)
         told = update(learner, rows, terms, loader, moment, name=name, beside=beside)
         if pool is None or goal.consistency is None:
