@@ -68,6 +68,10 @@ class Beliefs:
             features=None if self.features is None else self.features[at],
         )
 
+    def first(self, most: int) -> "Beliefs":
+        """At most so many rows, the first ones; of a sample they are a sample."""
+        return self if len(self) <= most else self.taken(np.arange(most))
+
     def located(self) -> np.ndarray:
         """Features of the rows, float16 [N, D].
 

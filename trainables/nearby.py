@@ -16,6 +16,7 @@ from trainables.beliefs import Beliefs
 from trainables.calibrators import Calibrator, InTurn, RowMap, maps_of, missing_mass
 from trainables.neighbours import (
     Bank,
+    BankRows,
     blend,
     class_shares,
     memory_smooth,
@@ -35,17 +36,19 @@ class NeighbourMean(Spec):
 
     Source: the plain mean of ten neighbours (share 1, no temperature) is that of Chen et al.,
     AdaContrast, CVPR 2022, arXiv:2204.10377; the whole bank (no k) that of Li et al., CoMatch, ICCV
-    2021, arXiv:2011.11183. Departs from the papers: neighbours are sought once a round among at
-    most 16,384 rows of the pool, and no row is its own neighbour.
+    2021, arXiv:2011.11183. Departs from the papers: neighbours are sought once a round among
+    ``bank`` rows of the pool, and no row is its own neighbour.
     """
 
     kind: Literal["neighbours"] = "neighbours"
     k: Annotated[int, Field(ge=1, le=1000)] | None = 10
-    """Neighbours; None takes all rows of the sample, which needs a temperature."""
+    """Neighbours; None takes all rows of the bank, which needs a temperature."""
     share: Part = 0.5
     """Share of the neighbours in the result; 1 leaves nothing of the row's own beliefs."""
     temperature: Annotated[float, Field(gt=0, le=10)] | None = 0.07
     """Neighbours count by softmax(cosine / temperature); None: all alike."""
+    bank: BankRows = 4096
+    """Most rows among which neighbours are sought; time grows with it."""
     needs_labelled: ClassVar[bool] = False
     needs_pool: ClassVar[bool] = False
     needs_features: ClassVar[bool] = True
@@ -58,6 +61,7 @@ class NeighbourMean(Spec):
 
     def fit_sample(self, sample: Beliefs) -> RowMap:
         """The map that a sample of the pool gives."""
+        sample = sample.first(self.bank)
         bank = Bank.of_probs(sample.located(), _probs(sample.log_probs), sample.example_ids)
         return Smoothed(bank, self.k, number(self.share), self.temperature)
 

@@ -116,10 +116,11 @@ class NeighbourWeights:
         return np.asarray(expit(self.closeness.scores(seen)) * share)
 
 
-def fit_neighbour_weights(sample: Beliefs, k: int, trim: float) -> NeighbourWeights:
-    """The weights that a sample of the pool gives."""
+def fit_neighbour_weights(sample: Beliefs, k: int, trim: float, bank: int) -> NeighbourWeights:
+    """The weights that a sample of the pool gives; neighbours are sought among ``bank`` rows."""
     sample = _usable(sample)
-    labels = Bank.of_labels(sample.located(), sample.labels, sample.num_classes, sample.example_ids)
+    few = sample.first(bank)
+    labels = Bank.of_labels(few.located(), few.labels, few.num_classes, few.example_ids)
     return NeighbourWeights(fit_closeness(sample, trim=trim), labels, k)
 
 

@@ -9,11 +9,15 @@ Legend: N rows, B rows of a bank, D features, C classes, k neighbours.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 BLOCK_CELLS = 2**24
 """Cosines held at once, about."""
+BankRows = Annotated[int, Field(ge=16, le=1 << 14)]
+"""Rows of a bank, as a setting; no sample of a pool is larger."""
 LEAST_LENGTH = 1e-6
 """A mean of unit features shorter than this has no direction."""
 

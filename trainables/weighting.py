@@ -11,6 +11,7 @@ from pydantic import Field
 
 from trainables.beliefs import Beliefs
 from trainables.nearness import RowWeights, fit_dual_weights, fit_neighbour_weights
+from trainables.neighbours import BankRows
 from trainables.schedules import Bounds, Scalar, number
 from trainables.selectors.rules import Rule, Statistics
 from trainables.selectors.separation import Mode, Separation, separate
@@ -206,6 +207,8 @@ class Neighbourhood(Spec):
     kind: Literal["neighbourhood"] = "neighbourhood"
     k: Annotated[int, Field(ge=1, le=1000)] = 10
     """Neighbours asked."""
+    bank: BankRows = 4096
+    """Most rows among which they are sought; time grows with it."""
     trim: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of a class's rows, the farthest, that its prototype is made without."""
     needs_sample: ClassVar[bool] = True
@@ -213,7 +216,7 @@ class Neighbourhood(Spec):
 
     def fit(self, pool: Statistics, rule: Rule) -> Weights:
         del rule
-        around = fit_neighbour_weights(pool.sampled(), self.k, self.trim)
+        around = fit_neighbour_weights(pool.sampled(), self.k, self.trim, self.bank)
         return Weights((1.0,) * pool.num_classes, also=around)
 
 

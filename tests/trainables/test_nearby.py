@@ -139,3 +139,9 @@ def test_without_features_or_a_sample_it_is_refused_in_words():
 def test_the_whole_bank_needs_a_temperature():
     with pytest.raises(ValueError, match="without k needs a temperature"):
         NeighbourMean(k=None, temperature=None)
+
+
+def test_neighbours_are_sought_among_the_first_rows_of_the_sample():
+    few = fitted(NeighbourMean(k=3, bank=16))
+    assert few.bank.ids == tuple(POOL.example_ids[:16])
+    assert np.isfinite(calibrated(few, POOL).log_probs).all()
