@@ -268,6 +268,7 @@ class Steps:
         """
         labelling = self._recipe.labelling
         several = len(predictions) > 1 or labelling.remember
+        several = several or labelling.combine.kind == "specialists"  # it completes a lone one too
         says_doubt = students and labelling.in_passes
         read = self._recipe.filters or self._recipe.ranking == "agreement"
         if not several and (says_doubt or not read):

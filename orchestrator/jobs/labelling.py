@@ -22,7 +22,7 @@ from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome, StepFolder, Store, dumps
 from trainables import schemas
 from trainables.beliefs import Beliefs
-from trainables.combining import combined
+from trainables.combining import Specialists, combined
 from trainables.foreign import CallableSource, ForeignSource, load_source
 from trainables.neighbours import prototypes
 from trainables.spec import Spec
@@ -276,7 +276,7 @@ def _foreign_beliefs(job: CrossLabelJob, table: pa.Table) -> Beliefs:
         )
         for source in job.sources
     ]
-    if len(told) == 1:
+    if len(told) == 1 and not isinstance(job.combine, Specialists):
         return told[0]
     logs = np.stack([each.log_probs for each in told])
     found = combined(job.combine.fit(logs), decoded.example_ids, logs)

@@ -515,3 +515,18 @@ def test_the_student_of_all_classes_is_that_of_a_run_without_specialists(make):
     play(make())
     steps = play(make(SPECIALISTS)).rounds[0].steps
     assert [name for name, step in steps.items() if step.from_store] == ["train", "score", "label"]
+
+
+def test_a_lone_foreign_specialist_claims_nothing_of_classes_that_it_does_not_know(make):
+    known = [[0], [1], [2], [3], [], [], [], [], [], []]
+    source = {"kind": "callable", "target": "my_labels:told", "classes": known}
+    config = make(
+        f"recipe.labelling={{foreign: [{json.dumps(source)}], combine: {{kind: specialists}}}}",
+        "recipe.policy.num_rounds=1",
+    )
+    record = play(config)
+    assert same_steps(plan(config), record)
+    told = believed(config, record, 0, "combine-before")
+    probs = np.exp(told.log_probs)
+    assert probs[:, 4:] == pytest.approx(0.1, abs=1e-6)
+    assert probs[:, :4].sum(axis=1) == pytest.approx(0.4, abs=1e-6)
