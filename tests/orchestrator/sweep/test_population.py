@@ -9,6 +9,7 @@ from orchestrator.sweep.spec import Population
 from tests.orchestrator.sweep.helpers import RATE, SHARE, TWO, space_of
 from tests.orchestrator.sweep.test_conductor import Stand
 
+DECAY = "recipe.training.teacher.decay"
 POPULATION = Population(quantile=0.25, factor=1.25)
 ROUND_1 = {0: 0.9, 1: 0.8, 2: 0.7, 3: 0.6, 4: 0.5, 5: 0.4, 6: 0.3, 7: 0.2}
 
@@ -34,13 +35,15 @@ def test_nobody_follows_where_all_are_equal_or_too_few():
 
 
 def test_a_follower_holds_its_leaders_values_up_to_the_round_and_perturbed_ones_after():
-    space = space_of(TWO)
-    found = follow(POPULATION, space, 3, {SHARE: 0.4, RATE: 0.1}, 1, draw())
+    space = space_of(TWO | {DECAY: {"low": 0.9, "high": 0.99}})
+    found = follow(POPULATION, space, 3, {SHARE: 0.4, RATE: 0.1, DECAY: 0.95}, 1, draw())
     values = found.course[SHARE]["values"]
     assert values[:2] == [0.4, 0.4]
     assert values[2] in (0.5, 0.32)
-    assert found.chosen == {SHARE: values[2], RATE: 0.1}, "a learning rate takes no schedule"
-    assert set(found.course) == {SHARE}
+    rate = found.course[RATE]["values"][2]
+    assert rate in (0.125, 0.08)
+    assert found.chosen == {SHARE: values[2], RATE: rate, DECAY: 0.95}, "a decay takes no schedule"
+    assert set(found.course) == {SHARE, RATE}
 
 
 def test_a_course_that_is_followed_again_grows_by_the_round():

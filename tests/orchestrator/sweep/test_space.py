@@ -83,9 +83,10 @@ def test_a_space_is_what_the_named_fragments_and_the_config_hold_together():
 
 def test_an_entry_narrows_or_widens_a_range_and_keeps_the_rest_of_it():
     narrow = by_path(space_of({RATE: {"high": 0.1}}, fragments=["training"]))[RATE].parameter
-    assert narrow == Range(low=0.01, high=0.1, scale="log")
+    plain = {f"{RATE}.schedule": None}
+    assert narrow == Range(low=0.01, high=0.1, scale="log", when=plain)
     wide = by_path(space_of({RATE: {"low": 0.001}}, fragments=["training"]))[RATE].parameter
-    assert wide == Range(low=0.001, high=0.3, scale="log")
+    assert wide == Range(low=0.001, high=0.3, scale="log", when=plain)
 
 
 def test_an_entry_of_the_other_form_replaces_the_whole():
