@@ -268,8 +268,7 @@ class Recipe(Spec):
         faults += self._feature_faults()
         faults += _specialist_faults(self.labelling, reads_pool=reads_pool)
         faults += _doubt_faults(self)
-        if self.extension is not None and not plan.selected:
-            faults.append("extension has no effect: training.batch.selected is 0")
+        faults += _extension_faults(self)
         if self.labelling.passes > 1 and not _has_dropout(self.student):
             faults.append("labelling.passes needs dropout in the student, without it all are equal")
         if self.labelling.out_of_fold == 1:
@@ -355,3 +354,14 @@ def _doubt_faults(recipe: Recipe) -> list[str]:
         other = "calibrators" if recipe.calibrators else f"selector {recipe.selector.kind}"
         faults.append(f"ranking: agreement has no say behind {other}: leave one of them out")
     return faults
+
+
+def _extension_faults(recipe: Recipe) -> list[str]:
+    """Why made images would join nothing."""
+    if recipe.extension is None:
+        return []
+    if not recipe.training.batch.selected:
+        return ["extension has no effect: training.batch.selected is 0"]
+    if recipe.policy.num_rounds == 1 and not recipe.labelling.foreign:
+        return ["extension has no effect: the only round has no selection"]
+    return []

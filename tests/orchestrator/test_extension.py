@@ -116,3 +116,5 @@ def test_an_extension_of_a_selection_that_nobody_draws_from_is_refused(make):
             "recipe.training.batch={selected: 0, pool: 8}",
             "recipe.training.objective.consistency={}",
         )
+    with pytest.raises(ConfigError, match="the only round has no selection"):
+        make(GAUSSIAN, "recipe.policy.num_rounds=1")
