@@ -91,7 +91,7 @@ def test_a_plan_behind_another_calibrator_is_fitted_on_and_applied_to_what_that_
     assert found == pytest.approx(directly(plan, sharp), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", WITH_SINK)
+@pytest.mark.parametrize("name", sorted(WITH_SINK))
 def test_rows_behind_a_plan_with_a_sink_sum_to_the_mass_that_it_gives_them(name):
     found = probs(chain(PLANS[name])).sum(axis=1)
     expected = directly(PLANS[name], LOGS).sum(axis=1)
