@@ -12,8 +12,9 @@ from orchestrator.console import Console
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import Interrupted
 from orchestrator.jobs.decoded import decoded_fragment
+from orchestrator.reads import form_of
 from orchestrator.session import play_run
-from orchestrator.steps import Steps, form_of
+from orchestrator.steps import Steps
 from orchestrator.store.store import Store
 from tests.orchestrator.helpers import addresses, computed, play, table_of
 from tests.orchestrator.test_plan import named, plan, same_steps

@@ -12,7 +12,8 @@ from orchestrator.errors import ConfigError
 from orchestrator.jobs.job import Fold
 from orchestrator.loading import build_config
 from orchestrator.methods import method_names
-from orchestrator.steps import Steps, form_of
+from orchestrator.reads import form_of
+from orchestrator.steps import Steps
 from orchestrator.store.store import Identity
 from trainables.schedules import at_round
 

@@ -16,8 +16,8 @@ from orchestrator.data.embed import MADE_BY, EmbedSpec, embed
 from orchestrator.data.prepare import prepare
 from orchestrator.engines.local_engine import LocalEngine
 from orchestrator.errors import ConfigError, DataError, Interrupted
+from orchestrator.reads import form_of
 from orchestrator.runs import RunRecord
-from orchestrator.steps import form_of
 from orchestrator.watch import Silent
 from tests.orchestrator.helpers import play, table_of
 from trainables import schemas
