@@ -18,14 +18,15 @@ from torch import Tensor
 from trainables.beliefs import Beliefs
 from trainables.heads import HeadName, Outputs
 from trainables.kept_rows import EmbeddingSpec, Kept, LabelledRows, LatestRows
+from trainables.nearby import Refinement, class_means
 from trainables.neighbours import Bank, prototype_log_probs, unfold
-from trainables.refining import Refinement, Temper, class_means
 from trainables.schedules import Bounds, Scalar
 from trainables.shrinking import shrunk_classes
 from trainables.spec import Spec
 from trainables.worker import Worker
 
 Weight = Annotated[Scalar, Bounds(low=0, over=("rounds", "steps"))]
+Temper = Annotated[float, Field(gt=0, le=10)]
 Share = Annotated[float, Field(ge=0, le=1)]
 FurtherView = Literal["second", "turned"]
 """Views of the pool rows beside the weak and the strong one: another strong, or a turned weak."""

@@ -16,12 +16,12 @@ from trainables.heads import Outputs, outputs_of
 from trainables.kept_rows import KeptRows
 from trainables.loader import DEBIASING, POOL, Loader, Pairs, Rows
 from trainables.models import batch_statistics
+from trainables.nearby import refined
 from trainables.neighbours import Bank
 from trainables.objective import ConsistencyTerm, Objective, mixed
 from trainables.pool_mixing import AnchorMix, PairMix
 from trainables.pseudo_labels import PseudoLabels, StepRows, fit_in_step
 from trainables.randomness import numpy_stream
-from trainables.refining import refined
 from trainables.schedules import Moment
 from trainables.selectors.rules import Labelled
 from trainables.selectors.running import Running

@@ -1,12 +1,13 @@
-"""Calibrators that correct a row's beliefs by where it lies in feature space; of the table only.
+"""Calibrators that correct a row's beliefs by where it lies in feature space.
 
-Each is fitted on a sample of the pool (`trainables.sample`) as the calibrators before it leave the
-rows, and then maps any row on its own.
+On the table each is fitted on a sample of the pool (`trainables.sample`) as the calibrators before
+it leave the rows; inside the training step on rows that the step keeps (`trainables.kept_rows`).
+Then it maps any row on its own.
 
 Legend: N rows, C classes, D features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydantic import Field, model_validator
 
 from trainables.beliefs import Beliefs
 from trainables.calibrators import Calibrator, InTurn, RowMap, maps_of, missing_mass
+from trainables.kept_rows import Kept, LabelledRows
 from trainables.neighbours import (
     Bank,
     BankRows,
@@ -28,7 +30,7 @@ from trainables.neighbours import (
 from trainables.schedules import Bounds, Scalar, number
 from trainables.spec import Spec
 
-Part = Annotated[Scalar, Bounds(low=0, high=1)]
+Part = Annotated[Scalar, Bounds(low=0, high=1, over=("rounds", "steps"))]
 
 
 class NeighbourMean(Spec):
@@ -36,8 +38,9 @@ class NeighbourMean(Spec):
 
     Source: the plain mean of ten neighbours (share 1, no temperature) is that of Chen et al.,
     AdaContrast, CVPR 2022, arXiv:2204.10377; the whole bank (no k) that of Li et al., CoMatch, ICCV
-    2021, arXiv:2011.11183. Departs from the papers: neighbours are sought once a round among
-    ``bank`` rows of the pool, and no row is its own neighbour.
+    2021, arXiv:2011.11183, and over labelled rows "aggregate" of Zheng et al., SimMatch, CVPR 2022,
+    arXiv:2203.06915. Departs from the papers, on the table: neighbours are sought once a round
+    among ``bank`` rows of the pool, and no row is its own neighbour.
     """
 
     kind: Literal["neighbours"] = "neighbours"
@@ -48,7 +51,8 @@ class NeighbourMean(Spec):
     temperature: Annotated[float, Field(gt=0, le=10)] | None = 0.07
     """Neighbours count by softmax(cosine / temperature); None: all alike."""
     bank: BankRows = 4096
-    """Most rows among which neighbours are sought; time grows with it."""
+    """Of the table: most rows among which neighbours are sought; time grows with it."""
+    keeps: ClassVar[Kept] = None
     needs_labelled: ClassVar[bool] = False
     needs_pool: ClassVar[bool] = False
     needs_features: ClassVar[bool] = True
@@ -63,6 +67,11 @@ class NeighbourMean(Spec):
         """The map that a sample of the pool gives."""
         sample = sample.first(self.bank)
         bank = Bank.of_probs(sample.located(), _probs(sample.log_probs), sample.example_ids)
+        return self.fit_kept(bank, np.zeros(0))
+
+    def fit_kept(self, bank: Bank, label_shares: np.ndarray) -> RowMap:
+        """The map that kept rows give; how often classes were predicted plays no part."""
+        del label_shares
         return Smoothed(bank, self.k, number(self.share), self.temperature)
 
 
@@ -71,8 +80,8 @@ class PrototypeBlend(Spec):
 
     A class's prototype is the mean feature of the sampled rows that are predicted as it. Source:
     one share for all as in Ali et al., DPA, WACV 2025, arXiv:2408.08855; by class as in Oh et al.,
-    DASO, CVPR 2022, arXiv:2106.05682. Departs from the papers: prototypes are made once a round of
-    at most 16,384 rows of the pool.
+    DASO, CVPR 2022, arXiv:2106.05682. Departs from the papers, on the table: prototypes are made
+    once a round of at most 16,384 rows of the pool.
     """
 
     kind: Literal["prototypes"] = "prototypes"
@@ -84,6 +93,7 @@ class PrototypeBlend(Spec):
     """Cosines are divided by this."""
     trim: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of a class's rows, the farthest, that its prototype is made without."""
+    keeps: ClassVar[Kept] = LabelledRows
     needs_labelled: ClassVar[bool] = False
     needs_pool: ClassVar[bool] = False
     needs_features: ClassVar[bool] = True
@@ -92,17 +102,39 @@ class PrototypeBlend(Spec):
         """The map that a sample of the pool gives."""
         num, labels = sample.num_classes, np.where(sample.usable(), sample.labels, -1)
         found = prototypes(sample.located(), labels, num, trim=self.trim)
-        shares = np.full(num, number(self.share))
+        return self._blended(found, np.bincount(labels[labels >= 0], minlength=num))
+
+    def fit_kept(self, bank: Bank, label_shares: np.ndarray) -> RowMap:
+        """The map that kept rows give; ``label_shares`` [C] is how often classes were predicted."""
+        return self._blended(class_means(bank, self.trim), label_shares)
+
+    def _blended(self, means: np.ndarray, times: np.ndarray) -> RowMap:
+        shares = np.full(len(means), number(self.share))
         if self.class_temperature is not None:
-            rows = np.bincount(labels[labels >= 0], minlength=num)
-            shares = shares * class_shares(rows, self.class_temperature)
-        return Blended(found, shares, self.temperature)
+            shares = shares * class_shares(times, self.class_temperature)
+        return Blended(means, shares, self.temperature)
 
 
-TableCalibrator = Annotated[
-    Calibrator | NeighbourMean | PrototypeBlend, Field(discriminator="kind")
-]
+Nearby = NeighbourMean | PrototypeBlend
+TableCalibrator = Annotated[Calibrator | Nearby, Field(discriminator="kind")]
 """Calibrators of the stored table, where rows have features."""
+Refinement = Annotated[Nearby, Field(discriminator="kind")]
+"""What stands behind the calibrators of a training step, where rows are kept."""
+
+
+def class_means(bank: Bank, trim: float = 0.0) -> np.ndarray:
+    """Directions of the means of a bank's rows by their most probable class, float32 [C, D]."""
+    labels = bank.probs.argmax(axis=1)
+    return prototypes(bank.features, labels, bank.probs.shape[1], trim=trim)
+
+
+def refined(
+    by: Nearby, beliefs: Beliefs, features: np.ndarray, bank: Bank, label_shares: np.ndarray
+) -> Beliefs:
+    """A step's beliefs [N, C] about rows with features [N, D], corrected by the rows it keeps."""
+    located = replace(beliefs, features=features)
+    mapped = by.fit_kept(bank, label_shares).applied(beliefs.log_probs, located)
+    return Beliefs.of_log_probs(beliefs.example_ids, mapped)
 
 
 @dataclass(frozen=True)

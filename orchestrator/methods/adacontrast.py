@@ -15,9 +15,9 @@ from orchestrator.recipe import Recipe, RoundPolicy
 from trainables.auxiliary import Contrast, RepresentationSpec
 from trainables.batches import BatchPlan
 from trainables.kept_rows import EmbeddingSpec, LatestRows
+from trainables.nearby import NeighbourMean
 from trainables.objective import BalanceTerm, ConsistencyTerm, Objective
 from trainables.optimiser import OptimiserSpec
-from trainables.refining import NearestRows
 from trainables.selectors.fixed import Everything
 from trainables.student import StepCount, TrainingSpec
 from trainables.teachers import ExponentialAverage
@@ -38,7 +38,7 @@ METHOD = Method(
                 balance=BalanceTerm(weight=1.0, rows="unlabelled"),
                 representation=RepresentationSpec(
                     embedding=EmbeddingSpec(width=64, keep=LatestRows(rows=4096, labelled=False)),
-                    refine=NearestRows(rows=10),
+                    refine=NeighbourMean(k=10, share=1.0, temperature=None),
                     contrast=Contrast(weight=1.0, temperature=0.07),
                 ),
             ),

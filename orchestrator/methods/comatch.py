@@ -12,8 +12,8 @@ from orchestrator.method import Method
 from trainables.auxiliary import Graph, RepresentationSpec
 from trainables.calibrators import Align
 from trainables.kept_rows import EmbeddingSpec, LatestRows
+from trainables.nearby import NeighbourMean
 from trainables.objective import ConsistencyTerm
-from trainables.refining import OverMemory
 from trainables.targets import TargetSpec
 
 METHOD = Method(
@@ -25,7 +25,7 @@ METHOD = Method(
         ConsistencyTerm(calibrators=(Align(),), targets=TargetSpec(kind="soft")),
         representation=RepresentationSpec(
             embedding=EmbeddingSpec(width=64, keep=LatestRows(rows=800)),
-            refine=OverMemory(own=0.9, temperature=0.2),
+            refine=NeighbourMean(k=None, share=0.1, temperature=0.2),
             graph=Graph(weight=1.0, temperature=0.2, cut=0.8),
         ),
     ),

@@ -13,8 +13,8 @@ from orchestrator.families import one_round
 from orchestrator.method import Method
 from trainables.auxiliary import Alignment, RepresentationSpec
 from trainables.kept_rows import EmbeddingSpec, LabelledRows
+from trainables.nearby import PrototypeBlend
 from trainables.objective import ConsistencyTerm
-from trainables.refining import PrototypeBlend
 from trainables.schedules import Linear
 
 METHOD = Method(
@@ -28,8 +28,8 @@ METHOD = Method(
             embedding=EmbeddingSpec(width=0, keep=LabelledRows()),
             refine=PrototypeBlend(
                 temperature=0.05,
-                spread=1.5,
-                strength=Linear(start=0.0, end=1.0, until=0.5, over="steps"),
+                class_temperature=1.5,
+                share=Linear(start=0.0, end=1.0, until=0.5, over="steps"),
             ),
             alignment=Alignment(weight=1.0, temperature=0.05),
         ),

@@ -12,8 +12,8 @@ from orchestrator.method import Method
 from trainables.auxiliary import RepresentationSpec, Similarity
 from trainables.calibrators import Align
 from trainables.kept_rows import EmbeddingSpec, LabelledRows
+from trainables.nearby import NeighbourMean
 from trainables.objective import ConsistencyTerm
-from trainables.refining import OverMemory
 from trainables.targets import TargetSpec
 
 METHOD = Method(
@@ -29,7 +29,7 @@ METHOD = Method(
         ),
         representation=RepresentationSpec(
             embedding=EmbeddingSpec(width=64, keep=LabelledRows()),
-            refine=OverMemory(own=0.9, temperature=0.1),
+            refine=NeighbourMean(k=None, share=0.1, temperature=0.1),
             similarity=Similarity(weight=1.0, temperature=0.1),
         ),
     ),

@@ -37,6 +37,7 @@ from trainables.calibrators import Align
 from trainables.checkpoint import state_from_bytes, state_to_bytes
 from trainables.kept_rows import EmbeddingSpec, LabelledRows, LatestRows
 from trainables.models import TimmModel, build
+from trainables.nearby import NeighbourMean, PrototypeBlend, Refinement
 from trainables.objective import (
     ConsistencyTerm,
     EntropyTerm,
@@ -44,7 +45,6 @@ from trainables.objective import (
     Objective,
 )
 from trainables.optimiser import OptimiserSpec
-from trainables.refining import NearestRows, OverMemory, PrototypeBlend, Refinement
 from trainables.selectors.fixed import Threshold
 from trainables.selectors.running import Memory
 from trainables.student import TrainingSpec, TrainState, fit, start
@@ -53,6 +53,10 @@ from trainables.teachers import ExponentialAverage, StudentIsTeacher, TeacherRul
 from trainables.worker import Worker
 
 LATEST = LatestRows(rows=23)
+MEMORY = NeighbourMean(k=None, share=0.1, temperature=0.1)
+SMOOTHED = NeighbourMean(k=None, share=0.1, temperature=0.2)
+NEAREST = NeighbourMean(k=3, share=1.0, temperature=None)
+PROTOTYPES = PrototypeBlend(share=1.0, class_temperature=1.5)
 
 
 def spec_of(
@@ -86,13 +90,11 @@ def spec_of(
 
 SPECS = {
     "labelled memory": spec_of(
-        similarity=Similarity(), keep=LabelledRows(decay=0.3), refine=OverMemory()
+        similarity=Similarity(), keep=LabelledRows(decay=0.3), refine=MEMORY
     ),
-    "graph": spec_of(graph=Graph(cut=0.2), keep=LATEST, refine=OverMemory(temperature=0.2)),
-    "nearest rows": spec_of(contrast=Contrast(), keep=LATEST, refine=NearestRows(rows=3)),
-    "prototypes": spec_of(
-        alignment=Alignment(), keep=LabelledRows(), width=0, refine=PrototypeBlend()
-    ),
+    "graph": spec_of(graph=Graph(cut=0.2), keep=LATEST, refine=SMOOTHED),
+    "nearest rows": spec_of(contrast=Contrast(), keep=LATEST, refine=NEAREST),
+    "prototypes": spec_of(alignment=Alignment(), keep=LabelledRows(), width=0, refine=PROTOTYPES),
     "second classifier": spec_of(shrunk=Shrunk(threshold=0.3)),
     "turns": spec_of(turns=Turns(apart_from=0.5), entropy=EntropyTerm()),
     "the student labels": spec_of(
@@ -260,7 +262,7 @@ def test_rows_are_kept_as_they_are_drawn():
     [
         ({}, "it holds nothing"),
         ({"similarity": Similarity()}, "similarity needs an embedding"),
-        ({"refine": OverMemory()}, "refine over_memory needs an embedding"),
+        ({"refine": MEMORY}, "refine neighbours needs an embedding"),
         (
             {"similarity": Similarity(), "embedding": EmbeddingSpec(keep=LATEST)},
             r"similarity needs embedding\.keep of kind labelled",
@@ -270,12 +272,12 @@ def test_rows_are_kept_as_they_are_drawn():
             r"contrast needs embedding\.keep of kind latest",
         ),
         (
-            {"refine": PrototypeBlend(), "embedding": EmbeddingSpec(width=0, keep=LATEST)},
+            {"refine": PROTOTYPES, "embedding": EmbeddingSpec(width=0, keep=LATEST)},
             r"refine prototypes needs embedding\.keep of kind labelled",
         ),
         ({"turns": Turns(), "embedding": EmbeddingSpec()}, "nothing reads the embedding"),
         (
-            {"refine": OverMemory(), "embedding": EmbeddingSpec(width=8)},
+            {"refine": MEMORY, "embedding": EmbeddingSpec(width=8)},
             "nothing trains the embedding's head: set its width to 0",
         ),
     ],
@@ -289,7 +291,7 @@ def test_a_representation_goes_with_a_consistency_term():
     turns = RepresentationSpec(turns=Turns())
     with pytest.raises(ValidationError, match="reads the pool rows of consistency"):
         Objective(representation=turns)
-    refined = RepresentationSpec(refine=OverMemory(), embedding=EmbeddingSpec(width=0))
+    refined = RepresentationSpec(refine=MEMORY, embedding=EmbeddingSpec(width=0))
     with pytest.raises(ValidationError, match="exclude each other"):
         Objective(representation=refined, consistency=ConsistencyTerm(debias=True))
 
