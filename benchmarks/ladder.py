@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--data", default="data/cifar-features")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--methods", default=",".join([*METHODS, "zero-shot+default"]))
-    parser.add_argument("--out", type=Path, default=Path("build/ladder.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ladder.json"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
