@@ -56,6 +56,7 @@ def reading(labelling: LabellingSpec, *, once: bool = False) -> LabellingSpec:
     return LabellingSpec(
         temperature=labelling.temperature,
         flips=labelling.flips,
+        precision=labelling.precision,
         passes=1 if once else labelling.passes,
         views=views,
         view=labelling.view if views > 1 else WEAK,

@@ -22,6 +22,7 @@ from trainables.spec import Spec
 from trainables.student import TrainingSpec
 from trainables.targets import TargetSpec
 from trainables.teachers import ExponentialAverage
+from trainables.update import Precision
 from trainables.weighting import Dual, Neighbourhood
 
 
@@ -41,6 +42,8 @@ class LabellingSpec(Spec):
     """Logits are divided by this before they become probabilities."""
     flips: bool = False
     """Average the probabilities of the image and of its mirror image."""
+    precision: Precision = "float32"
+    """Arithmetic of the networks that label; what they say is float32 all the same."""
     out_of_fold: Annotated[int, Field(ge=0, le=20)] = 0
     """Folds for predictions on labelled rows by students that never saw them; 0 makes none."""
     students: Annotated[int, Field(ge=1, le=100)] = 1

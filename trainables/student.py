@@ -303,7 +303,7 @@ class _Stepper:
             return unlabelled_pool(running.num_classes, self._loader, moment)
         labeller = by or state.headed(term.labels_from)
         kept = beside.kept if beside is not None else None
-        with autocast(self._spec.precision, self._worker):
+        with autocast(self._spec.precision, self._worker.device):
             return label_pool(goal, labeller, running, kept, self._loader, moment)
 
     def _train(

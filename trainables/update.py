@@ -42,7 +42,7 @@ class Learner:
 
     def outputs(self, images: Tensor, apart: Tensor | None = None) -> Outputs:
         """The same with what the heads say; rows that are ``apart``, bool [b], move no features."""
-        with autocast(self.precision, self.worker):
+        with autocast(self.precision, self.worker.device):
             return outputs_of(self.wrapped, images, apart)
 
     def move(self) -> None:
@@ -107,10 +107,10 @@ def wrap(model: nn.Module, worker: Worker) -> nn.Module:
     return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
 
-def autocast(precision: Precision, worker: Worker) -> torch.autocast:
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
     """The arithmetic of forward passes."""
     enabled = precision == "bfloat16"
-    return torch.autocast(worker.device.type, dtype=torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 @contextmanager

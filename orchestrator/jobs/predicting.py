@@ -16,6 +16,7 @@ from trainables.combining import Mean, combined
 from trainables.models import logits_and_features
 from trainables.neighbours import directions
 from trainables.randomness import derive
+from trainables.update import autocast
 
 ROWS_IN_PASSES = 512
 
@@ -105,7 +106,8 @@ def predict(  # noqa: PLR0913 - all but two say how the model is asked
     for at in range(0, max(len(decoded.pixels), int(features)), rows_per_pass):
         images = as_floats(torch.from_numpy(decoded.pixels[at : at + rows_per_pass]).to(device))
         images = images.contiguous(memory_format=torch.channels_last)
-        told, place = _told(model, images, labelling, features=features)
+        with autocast(labelling.precision, device):
+            told, place = _told(model, images, labelling, features=features)
         blocks.append(told.cpu().numpy())
         if place is not None:
             places.append(directions(place.cpu().numpy())[0].astype(np.float16))

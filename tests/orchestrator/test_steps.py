@@ -89,6 +89,7 @@ READ_BY = {
     "recipe.training.precision=bfloat16": TRAINING,
     "recipe.labelling.temperature=2": {"label", "cross_label"},
     "recipe.labelling.flips=true": {"label", "cross_label"},
+    "recipe.labelling.precision=bfloat16": {"label", "cross_label"},
     "recipe.labelling.out_of_fold=2": set(),
     "recipe.labelling.students=3": set(),
     "recipe.labelling.checkpoints=[0.5]": {"train0", "train1"},

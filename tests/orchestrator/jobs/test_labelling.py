@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -76,3 +77,14 @@ def test_averaging_with_the_mirror_image_makes_both_agree(make_config):
     )
     assert averaged["example_id"].equals(single["example_id"])
     assert max(averaged["confidence"].to_pylist()) < max(single["confidence"].to_pylist())
+
+
+def test_labelling_in_bfloat16_says_nearly_the_same_in_float32(make_config):
+    tables = [
+        table_of(c.store, "label", play(c).rounds[0].steps["label"].address)
+        for c in (make_config(), make_config("recipe.labelling.precision=bfloat16"))
+    ]
+    wide, narrow = (np.stack(t["log_probs"].to_pylist()) for t in tables)
+    assert tables[0].schema == tables[1].schema
+    assert not np.array_equal(wide, narrow)
+    assert np.abs(np.exp(wide) - np.exp(narrow)).max() < 0.05

@@ -1,0 +1,1 @@
+"""Tasks: what a label is, and everything that follows from it."""
