@@ -5,9 +5,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from orchestrator.landmark_recipe import LandmarkRecipe
 from orchestrator.recipe import Recipe
 from orchestrator.sweep.spec import SweepSpec
 from trainables.spec import Spec
+
+AnyRecipe = Annotated[Recipe | LandmarkRecipe, Field(discriminator="task")]
 
 
 class Placement(Spec):
@@ -75,7 +78,7 @@ class RunConfig(Spec):
     """Folder or URI that `selftrain prepare` wrote; every node must see it."""
     method: str = "default"
     """Method whose recipe is the starting point; `selftrain methods` lists them."""
-    recipe: Recipe
+    recipe: AnyRecipe
     """Everything that decides the outcome; fields given here override the method's."""
     placement: Placement = Placement()
     """Where and how it runs."""

@@ -15,7 +15,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.methods import load_method
 from trainables.spec import Spec
 
-TAGS = ("kind", "schedule")
+TAGS = ("kind", "schedule", "task")
 """Fields that say which of several forms a setting has."""
 
 

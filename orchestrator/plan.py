@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from orchestrator.base_steps import Step
 from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
-from orchestrator.jobs.job import Fold, TrainJob
+from orchestrator.jobs.job import Fold, TrainJobs
 from orchestrator.policy import Played, judge, teacher_in_force
-from orchestrator.steps import Step, Steps
 from orchestrator.store.store import Store
+from orchestrator.tasks import steps_of
 from trainables.spec import Spec
 
 
@@ -39,7 +40,7 @@ class _Planner:
 
     def __init__(self, config: RunConfig, data: Dataset, store: Store) -> None:
         self._config, self._data, self._store = config, data, store
-        self._steps = Steps(config, data)
+        self._steps = steps_of(config, data)
         self._lines: list[PlannedStep] = []
         self._crossed: str | None = None
         self._predictions: str | None = None
@@ -47,12 +48,12 @@ class _Planner:
 
     def plan(self) -> list[PlannedStep]:
         recipe = self._config.recipe
-        policy, folds = recipe.policy, recipe.labelling.out_of_fold
+        policy, folds = recipe.policy, self._steps.folds
         pool = self._data.manifest.pool.num_rows
         trained: list[tuple[str, ...]] = []
         played: list[Played] = []
         selection: str | None = None
-        if recipe.labelling.foreign:
+        if self._steps.begins_with_labels:
             selection = self._begin()
         for round_ in range(policy.num_rounds):
             warm = bool(played) and policy.start == "warm"
@@ -71,7 +72,7 @@ class _Planner:
             )
             bound = "at most " if accepted is None else ""
             members = []
-            for member in range(recipe.labelling.members):
+            for member in range(self._steps.members):
                 step = make(member=member, start=starts[member] if starts else None)
                 self._train(round_, f"train-{member}" if member else "train", step, bound)
                 members.append(step.address)
@@ -140,7 +141,7 @@ class _Planner:
         self._predictions = predictions
         return select.address
 
-    def _train(self, round_: int, name: str, step: Step[TrainJob], bound: str) -> None:
+    def _train(self, round_: int, name: str, step: Step[TrainJobs], bound: str) -> None:
         work = f"train {bound}{step.job.num_steps:,} steps"
         self._add(round_, name, step, work, most_steps=step.job.num_steps)
 
@@ -174,7 +175,7 @@ class _Planner:
             best = max((p.validation for p in played), default=0.0)
             return Played(round_, best, kept=True)
         metrics = self._store.record("score", score).metrics
-        validation = float(metrics["validation"]["accuracy"])
+        validation = float(metrics["validation"]["score"])
         verdict = judge(self._config.recipe.policy, played, validation)
         return Played(round_, validation, verdict.kept)
 

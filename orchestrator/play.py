@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator.alarms import alarms
+from orchestrator.base_steps import Step
 from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
 from orchestrator.engines.base import Engine
@@ -17,8 +18,22 @@ from orchestrator.errors import DataError, Interrupted
 from orchestrator.jobs.auditing import audit_shards, gather_audit
 from orchestrator.jobs.combining import combine_shards, fit_combiner, gather_combined
 from orchestrator.jobs.extending import run_extending
-from orchestrator.jobs.job import AuditJob, CombineJob, CrossLabelJob, Fold, LabelJob, SelectJob
+from orchestrator.jobs.job import (
+    AuditJob,
+    CombineJob,
+    CrossLabelJob,
+    Fold,
+    LabelJobs,
+    PointSelectJob,
+    SelectJob,
+)
 from orchestrator.jobs.labelling import finished, gather, label_out_of_fold
+from orchestrator.jobs.point_selecting import (
+    fit_point_rule,
+    gather_point_selection,
+    select_point_shards,
+    sketch_point_shards,
+)
 from orchestrator.jobs.scoring import run_scoring
 from orchestrator.jobs.selecting import (
     calibrate,
@@ -32,9 +47,9 @@ from orchestrator.jobs.selecting import (
 )
 from orchestrator.policy import Played, delivered, judge, stop_reason, teacher_in_force
 from orchestrator.runs import RoundRecord, RunRecord, StepRef
-from orchestrator.steps import Step, Steps
 from orchestrator.store.record import Record
 from orchestrator.store.store import Outcome, StepFolder, Store
+from orchestrator.tasks import steps_of
 from orchestrator.tracking.tracker import Teller
 from orchestrator.watch import Watch
 from trainables.calibrators import calibrated
@@ -75,7 +90,7 @@ class Player:
     ) -> None:
         self._config, self._data, self._store = config, data, store
         self._engine, self._tracker, self._watch = engine, tracker, watch
-        self._steps = Steps(config, data)
+        self._steps = steps_of(config, data)
         self._policy = config.recipe.policy
         self._out_of_fold: str | None = None
         self._predictions: str | None = None
@@ -97,11 +112,11 @@ class Player:
             number = len(rounds)
             self._tracker.emit("round_started", round=number)
             current = _Round(number)
-            if not number and self._config.recipe.labelling.foreign:
+            if not number and self._steps.begins_with_labels:
                 selection = self._begin(current)
             trained[number] = self._train(current, trained, played, selection)
             score = self._do(current, "score", self._steps.score(trained[number][0]), self._score)
-            validation = float(score.metrics["validation"]["accuracy"])
+            validation = float(score.metrics["validation"]["score"])
             verdict = judge(self._policy, played, validation)
             played.append(Played(number, validation, verdict.kept))
             last = stop_reason(self._policy, played) is not None
@@ -127,7 +142,7 @@ class Player:
     def _stop_reason(self, played: list[Played], selection: Record | None) -> str | None:
         if (reason := stop_reason(self._policy, played)) is not None:
             return reason
-        reads_pool = self._config.recipe.training.reads_pool
+        reads_pool = self._steps.reads_pool
         if played and not reads_pool and selection and not selection.counts["accepted"]:
             return "the selection is empty: nothing reached the selector's bounds"
         return None
@@ -155,12 +170,12 @@ class Player:
             out_of_fold=self._out_of_fold,
         )
         students = []
-        for member in range(self._config.recipe.labelling.members):
+        for member in range(self._steps.members):
             step = make(member=member, start=starts[member] if starts else None)
             name = f"train-{member}" if member else "train"
             students.append(self._do(current, name, step, self._train_one).address)
         labels_after = current.number + 1 < self._policy.num_rounds or self._policy.label_last
-        folds = self._config.recipe.labelling.out_of_fold if labels_after else 0
+        folds = self._steps.folds if labels_after else 0
         for number in range(folds):
             step = make(fold=Fold(number=number, of=folds), start=starts[0] if starts else None)
             self._do(current, f"train-fold-{number}", step, self._train_one)
@@ -204,7 +219,7 @@ class Player:
         """Label by the teacher in force and select; a rolled-back round's own teacher is unused."""
         teacher = teacher_in_force(played)
         predictions = self._label_pool(current, trained[teacher])
-        if (folds := self._config.recipe.labelling.out_of_fold) and teacher == current.number:
+        if (folds := self._steps.folds) and teacher == current.number:
             addresses = tuple(current.steps[f"train-fold-{i}"].address for i in range(folds))
             crossed = self._do(
                 current,
@@ -279,7 +294,7 @@ class Player:
     def _cross_label(self, job: CrossLabelJob, _: StepFolder) -> Outcome:
         return label_out_of_fold(job)
 
-    def _label(self, job: LabelJob, folder: StepFolder) -> Outcome:
+    def _label(self, job: LabelJobs, folder: StepFolder) -> Outcome:
         pool = self._data.manifest.pool
         reports = {
             i: kept for i in range(len(pool.files)) if (kept := finished(folder, i)) is not None
@@ -310,12 +325,16 @@ class Player:
         parts = over(partial(combine_shards, job, fitted))
         return gather_combined(job, [shard for part in parts for shard in part])
 
-    def _select(self, job: SelectJob, _: StepFolder) -> Outcome:
+    def _select(self, job: SelectJob | PointSelectJob, _: StepFolder) -> Outcome:
         fragments = range(len(self._data.manifest.pool.files))
 
         def over(function: Callable[[Sequence[int]], Any]) -> list[Any]:
             return self._engine.over(function, fragments, self._watch)
 
+        if isinstance(job, PointSelectJob):
+            rule = fit_point_rule(job, merge_sketches(over(partial(sketch_point_shards, job))))
+            parts = over(partial(select_point_shards, job, rule))
+            return gather_point_selection(job, rule, [shard for part in parts for shard in part])
         tilt = calibrate(job, over)
         merged = merge_sketches(over(partial(sketch_shards, job, tilt)))
         if needs_sample(job):

@@ -3,13 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError
 from orchestrator.jobs.job import FeatureForm, Form, ImageForm
-from orchestrator.recipe import LabellingSpec
+from orchestrator.recipe import ImageSpec, LabellingSpec, Recipe
 from trainables.augment import STRONG, WEAK
 from trainables.foreign import ForeignSource, files_of
 from trainables.models import AnyModel, Mlp
@@ -83,21 +83,32 @@ def form_of(config: RunConfig, data: Dataset) -> Form:
         ConfigError: The data set's images differ in size and the recipe names none, or it holds
             features and the recipe asks for what only images have.
     """
-    wanted, manifest = config.recipe.images, data.manifest
-    if manifest.embedding is not None:
+    if data.manifest.embedding is not None:
         _check_features(config)
-        return FeatureForm(width=manifest.embedding.width)
+        return FeatureForm(width=data.manifest.embedding.width)
+    return image_form(config.recipe.images, data)
+
+
+def image_form(wanted: ImageSpec, data: Dataset, fit: Literal["crop", "pad"] = "crop") -> ImageForm:
+    """Size and channels of the images, from the recipe or else from the data set.
+
+    Raises:
+        ConfigError: The data set's images differ in size and the recipe names none.
+    """
+    manifest = data.manifest
     if (size := wanted.size or manifest.size) is None:
         raise ConfigError(
             "recipe.images.size is needed: the images of this data set differ in size"
         )
     channels = wanted.channels or (1 if manifest.channels == 1 else 3)
-    return ImageForm(size=size, channels=channels)
+    return ImageForm(size=size, channels=channels, fit=fit)
 
 
 def _check_features(config: RunConfig) -> None:
     """What a recipe can't ask of a data set that holds features instead of images."""
-    recipe, faults = config.recipe, []
+    recipe = config.recipe
+    assert isinstance(recipe, Recipe)  # noqa: S101 - features have classes
+    faults = []
     if not isinstance(recipe.student, Mlp):
         faults.append(f"recipe.student.kind is {recipe.student.kind}, must be mlp")
     if recipe.images.size is not None or recipe.images.channels is not None:

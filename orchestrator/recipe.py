@@ -208,8 +208,10 @@ def _balance_faults(calibrators: tuple[TableCalibrator, ...], max_copies: int) -
 
 
 class Recipe(Spec):
-    """Everything that decides the outcome of a run."""
+    """Everything that decides the outcome of a run whose rows have classes."""
 
+    task: Literal["classification"] = "classification"
+    """What labels are: classes."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """The seed from which every random choice of the run follows."""
     images: ImageSpec = ImageSpec()

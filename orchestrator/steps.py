@@ -1,25 +1,18 @@
-"""The steps of a run: for each, its identity (what is hashed) and its job (what is done).
+"""The steps of a run whose rows have classes: for each, its identity and its job."""
 
-An identity holds exactly what its kind of step reads: settings resolved to plain numbers for the
-round, addresses of inputs, the seed. Names, placement and tracking never enter.
-"""
+from collections.abc import Sequence
+from typing import Any
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
+from orchestrator.base_steps import BaseSteps, Step
 from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError
 from orchestrator.jobs.job import (
-    AuditJob,
     CombineJob,
     CrossLabelJob,
     ExtendJob,
     Fold,
-    Job,
     LabelJob,
-    ScoreJob,
     SelectJob,
     TrainJob,
 )
@@ -32,45 +25,16 @@ from orchestrator.reads import (
     resolve_training,
     student_read,
 )
-from orchestrator.store.store import Identity
+from orchestrator.recipe import Recipe
 from trainables.foreign import ForeignSource, files_of
 from trainables.models import begins_trained
 from trainables.randomness import derive
 from trainables.schedules import at_round
 from trainables.specialists import class_parts
 
-AnyJob = TypeVar("AnyJob", bound=Job)
 
-CODE: Mapping[str, int] = {
-    "train": 2,
-    "label": 1,
-    "cross_label": 1,
-    "select": 1,
-    "score": 1,
-    "audit": 2,
-    "extend": 1,
-}
-"""Versions of the code behind each kind; raise one when the same inputs give another result."""
-
-
-@dataclass(frozen=True)
-class Step(Generic[AnyJob]):
-    """One step: who it is and what to do."""
-
-    identity: Identity
-    job: AnyJob
-
-    @property
-    def kind(self) -> str:
-        return self.identity.kind
-
-    @property
-    def address(self) -> str:
-        return self.job.address
-
-
-class Steps:
-    """Builds the steps of one run."""
+class Steps(BaseSteps):
+    """Builds the steps of a run whose rows have classes."""
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
         """Prepare to build steps.
@@ -78,10 +42,12 @@ class Steps:
         Raises:
             ConfigError: The recipe does not fit the data set.
         """
-        self._recipe, self._placement, self._data = config.recipe, config.placement, data
-        self._form = form_of(config, data)
-        self._store = config.store
-        self._manifest = data.manifest
+        assert isinstance(config.recipe, Recipe)  # noqa: S101 - `steps_of` chose
+        super().__init__(config, data, form_of(config, data))
+        self._recipe = config.recipe
+        self.members = config.recipe.labelling.members
+        self.folds = config.recipe.labelling.out_of_fold
+        self.begins_with_labels = bool(config.recipe.labelling.foreign)
         self._num_rounds = config.recipe.policy.num_rounds
         self._student = student_read(config.recipe.student)
         check_workers(config)
@@ -378,58 +344,3 @@ class Steps:
             seed=seed,
         )
         return Step(identity, job)
-
-    def score(self, train: str) -> Step[ScoreJob]:
-        """Scores of a training step's teacher on validation and test."""
-        inputs = {
-            "train": train,
-            "validation": self._manifest.validation.digest,
-            "test": self._manifest.test.digest,
-        }
-        identity = self._identity("score", {}, inputs)
-        return Step(identity, ScoreJob(**self._job(identity), train=train))
-
-    def audit(
-        self,
-        selection: str,
-        *,
-        predictions: str,
-        selection_before: str | None = None,
-        predictions_before: str | None = None,
-    ) -> Step[AuditJob]:
-        """A look at a selection: what it holds, what changed, precision against hidden labels."""
-        inputs = {
-            "selection": selection,
-            "predictions": predictions,
-            "hidden": self._manifest.hidden.digest,
-            "labelled": self._manifest.labelled.digest,
-        }
-        if selection_before is not None:
-            inputs["selection_before"] = selection_before
-        if predictions_before is not None:
-            inputs["predictions_before"] = predictions_before
-        identity = self._identity("audit", {}, inputs)
-        job = AuditJob(
-            **self._job(identity),
-            selection=selection,
-            predictions=predictions,
-            selection_before=selection_before,
-            predictions_before=predictions_before,
-            labelled_rows=self._data.labelled_rows,
-        )
-        return Step(identity, job)
-
-    def _identity(
-        self, kind: str, reads: Mapping[str, Any], inputs: Mapping[str, str], seed: int = 0
-    ) -> Identity:
-        whole = {**reads, "form": self._form.plain(), "num_classes": self._data.num_classes}
-        return Identity(kind, CODE[kind], whole, inputs, seed)
-
-    def _job(self, identity: Identity) -> dict[str, Any]:
-        return {
-            "store": self._store,
-            "data": self._data.root,
-            "address": identity.address,
-            "num_classes": self._data.num_classes,
-            "form": self._form,
-        }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
@@ -82,7 +83,7 @@ def build(spec: AnyModel, channels: int, size: int, num_classes: int) -> nn.Modu
     else:
         model = _timm_model(spec, channels, size, num_classes)
     if spec.checkpoint is not None:
-        model.load_state_dict(_read_weights(spec.checkpoint), strict=True)
+        model.load_state_dict(read_weights(spec.checkpoint), strict=True)
     return model
 
 
@@ -94,10 +95,10 @@ def begins_trained(spec: AnyModel) -> bool:
 def _timm_model(spec: TimmModel, channels: int, size: int, num_classes: int) -> nn.Module:
     import timm  # here, not above: it takes two seconds that the small network never needs
 
-    if not timm.is_model(spec.name.split(".")[0]):
-        near = get_close_matches(spec.name, timm.list_models(), n=3)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise ValueError(f"student.name: timm knows no model {spec.name!r}.{hint}")
+    try:
+        _check_known(spec.name)
+    except ValueError as error:
+        raise ValueError(f"student.name: {error}") from error
     options: dict[str, object] = {"drop_rate": spec.drop_rate} if spec.drop_rate else {}
     if spec.drop_path_rate:
         options["drop_path_rate"] = spec.drop_path_rate
@@ -108,6 +109,46 @@ def _timm_model(spec: TimmModel, channels: int, size: int, num_classes: int) -> 
         spec.name, pretrained=spec.pretrained, in_chans=channels, num_classes=num_classes, **options
     )
     return model
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """A backbone that gives maps of several scales."""
+
+    network: nn.Module
+    """From images [B, C, H, W] to a list of maps, finest first."""
+    widths: list[int]
+    """Channels of each map."""
+    strides: list[int]
+    """Image pixels per cell of each map."""
+
+
+def feature_maps(name: str, channels: int, *, pretrained: bool) -> FeatureMaps:
+    """A timm model as a backbone.
+
+    Raises:
+        ValueError: timm knows no model of this name, or it has no maps of several scales.
+    """
+    import timm  # here, not above: it takes two seconds that the small network never needs
+
+    _check_known(name)
+    try:
+        network = timm.create_model(
+            name, pretrained=pretrained, in_chans=channels, features_only=True
+        )
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise ValueError(f"timm's {name} has no maps of several scales: {error}") from error
+    info = network.feature_info
+    return FeatureMaps(network, list(info.channels()), list(info.reduction()))
+
+
+def _check_known(name: str) -> None:
+    import timm  # here, not above: it takes two seconds that the small network never needs
+
+    if not timm.is_model(name.split(".")[0]):
+        near = get_close_matches(name, timm.list_models(), n=3)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise ValueError(f"timm knows no model {name!r}.{hint}")
 
 
 @runtime_checkable
@@ -131,14 +172,11 @@ def pretrained_network(
     """
     import timm  # here, not above: it takes two seconds that the small network never needs
 
-    if not timm.is_model(name.split(".")[0]):
-        near = get_close_matches(name, timm.list_models(), n=3)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise ValueError(f"timm knows no model {name!r}.{hint}")
+    _check_known(name)
     outputs = {} if num_outputs is None else {"num_classes": num_outputs}
     network: nn.Module = timm.create_model(name, pretrained=checkpoint is None, **outputs)
     if checkpoint is not None:
-        weights = _read_weights(checkpoint)
+        weights = read_weights(checkpoint)
         if num_outputs == 0:  # a classifier in the file is of no use here
             weights = {k: v for k, v in weights.items() if k in network.state_dict()}
         network.load_state_dict(weights, strict=True)
@@ -243,7 +281,12 @@ def synchronised(model: nn.Module) -> nn.Module:
     return converted
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Weights from a local file, by name; nothing in it is run.
+
+    Raises:
+        ValueError: The file holds no weights.
+    """
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from orchestrator.jobs.job import LabelJob, TrainJob
+from orchestrator.jobs.job import LabelJobs, TrainJobs
 from orchestrator.jobs.labelling import ShardReport
 from orchestrator.store.store import Outcome
 from orchestrator.watch import Watch
@@ -16,7 +16,7 @@ class Engine(Protocol):
 
     name: str
 
-    def train(self, job: TrainJob, watch: Watch) -> Outcome:
+    def train(self, job: TrainJobs, watch: Watch) -> Outcome:
         """Train one student to the end.
 
         Raises:
@@ -24,7 +24,9 @@ class Engine(Protocol):
             LostWorkError: Workers died more often than the placement allows.
         """
 
-    def label(self, job: LabelJob, fragments: Sequence[int], watch: Watch) -> Iterator[ShardReport]:
+    def label(
+        self, job: LabelJobs, fragments: Sequence[int], watch: Watch
+    ) -> Iterator[ShardReport]:
         """Label fragments of the pool, each exactly once; reports come in any order."""
 
     def over(

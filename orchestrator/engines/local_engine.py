@@ -7,8 +7,9 @@ import torch
 from orchestrator.config import Placement
 from orchestrator.engines.base import Result
 from orchestrator.errors import InfeasibleError, Interrupted
-from orchestrator.jobs.job import LabelJob, TrainJob
-from orchestrator.jobs.labelling import Labeller, ShardReport
+from orchestrator.jobs.job import LabelJobs, TrainJobs
+from orchestrator.jobs.labellers import labeller_of
+from orchestrator.jobs.labelling import ShardReport
 from orchestrator.jobs.training import run_training
 from orchestrator.store.store import Outcome
 from orchestrator.watch import Watch
@@ -29,15 +30,17 @@ class LocalEngine:
         self._placement = placement
         self._device = local_device(placement)
 
-    def train(self, job: TrainJob, watch: Watch) -> Outcome:
+    def train(self, job: TrainJobs, watch: Watch) -> Outcome:
         worker = Worker(device=torch.device(self._device), rows_per_pass=job.rows_per_pass)
         outcome = run_training(job, worker, watch)
         if outcome is None:
             raise AssertionError("the only worker is the first one")
         return outcome
 
-    def label(self, job: LabelJob, fragments: Sequence[int], watch: Watch) -> Iterator[ShardReport]:
-        labeller = Labeller(job, self._device)
+    def label(
+        self, job: LabelJobs, fragments: Sequence[int], watch: Watch
+    ) -> Iterator[ShardReport]:
+        labeller = labeller_of(job, self._device)
         for fragment in fragments:
             if watch.stopping():
                 raise Interrupted("labelling stopped between two fragments; finished ones stay")

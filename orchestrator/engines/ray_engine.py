@@ -18,8 +18,9 @@ from orchestrator.engines.base import Result
 from orchestrator.engines.board import BoardWatch, News, Relay, close_board, open_board
 from orchestrator.engines.local_engine import LocalEngine, local_device
 from orchestrator.errors import Interrupted, LostWorkError, SelftrainError
-from orchestrator.jobs.job import LabelJob, TrainJob
-from orchestrator.jobs.labelling import Labeller, ShardReport
+from orchestrator.jobs.job import ANY_LABEL_JOB, ANY_TRAIN_JOB, LabelJobs, TrainJobs
+from orchestrator.jobs.labellers import AnyLabeller, labeller_of
+from orchestrator.jobs.labelling import ShardReport
 from orchestrator.jobs.training import run_training
 from orchestrator.store.files import Files, below
 from orchestrator.store.record import FileEntry
@@ -43,12 +44,14 @@ class RayEngine:
         self._placement = placement
         self._cluster: ray_session.Cluster | None = None
 
-    def train(self, job: TrainJob, watch: Watch) -> Outcome:
+    def train(self, job: TrainJobs, watch: Watch) -> Outcome:
         if self._placement.train_workers == 0:
             return self._train_here(job, watch)
         return self._train_apart(job, watch)
 
-    def label(self, job: LabelJob, fragments: Sequence[int], watch: Watch) -> Iterator[ShardReport]:
+    def label(
+        self, job: LabelJobs, fragments: Sequence[int], watch: Watch
+    ) -> Iterator[ShardReport]:
         wanted = LABEL_ACTORS if (set_ := self._placement.label_actors) is None else set_
         if wanted == 0:
             yield from LocalEngine(self._placement).label(job, fragments, watch)
@@ -121,7 +124,7 @@ class RayEngine:
         wanted = cluster.gpus > 0 and self._placement.use_gpu is not False
         return self._placement.gpus_per_worker if wanted else 0.0
 
-    def _train_here(self, job: TrainJob, watch: Watch) -> Outcome:
+    def _train_here(self, job: TrainJobs, watch: Watch) -> Outcome:
         """Ray Train's local mode: the same training function in this process."""
         ray_session.import_ray()
         from ray.train import ScalingConfig
@@ -145,7 +148,7 @@ class RayEngine:
             raise done[0]
         return done[0]
 
-    def _train_apart(self, job: TrainJob, watch: Watch) -> Outcome:
+    def _train_apart(self, job: TrainJobs, watch: Watch) -> Outcome:
         """A group of workers: lost ones are replaced and go on from the newest checkpoint."""
         cluster = self._connected()
         from ray.train import (
@@ -205,13 +208,13 @@ class _LabelActor:
     """One actor of the labelling pool: holds the teacher, labels whole fragments."""
 
     def __init__(self, job: str, use_gpu: bool) -> None:  # noqa: FBT001 - Ray passes by position
-        self._job, self._device = LabelJob.model_validate_json(job), "cuda:0" if use_gpu else "cpu"
-        self._labeller: Labeller | None = None
+        self._job, self._device = ANY_LABEL_JOB.validate_json(job), "cuda:0" if use_gpu else "cpu"
+        self._labeller: AnyLabeller | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         told = {"report": "", "error": "", "message": ""}
         try:
-            self._labeller = self._labeller or Labeller(self._job, self._device)
+            self._labeller = self._labeller or labeller_of(self._job, self._device)
             report = self._labeller.label(int(row["fragment"]))
         except SelftrainError as error:  # returned: Ray would wrap it
             return told | {"error": type(error).__name__, "message": str(error)}
@@ -255,7 +258,7 @@ def _train_loop(config: dict[str, Any], *, board: Any) -> dict[str, Any] | None:
     from ray.train import get_context
     from ray.train.torch import get_device
 
-    job = TrainJob.model_validate_json(config["job"])
+    job = ANY_TRAIN_JOB.validate_json(config["job"])
     context = get_context()
     worker = Worker(
         rank=context.get_world_rank(),

@@ -3,7 +3,9 @@
 Nothing here reaches a decision. Sums are taken shard by shard and added, so the cost is one pass
 over the tables of the round and of the round before.
 
-Legend: N rows, C classes.
+Elements are rows where labels are classes, points where they are points.
+
+Legend: N rows, C names: classes or points.
 """
 
 from collections.abc import Sequence
@@ -18,21 +20,22 @@ from orchestrator.jobs.job import AuditJob
 from orchestrator.jobs.selecting import shard_name
 from orchestrator.store.store import Outcome, Store
 from trainables.spec import Spec
+from trainables.tasks.task import task_of
 
 
 class Tally(Spec):
     """Sums over some shards of a pool."""
 
     known: tuple[int, ...]
-    """Accepted rows with a known label, by pseudo-class [C]."""
+    """Accepted elements whose truth is known, by name [C]."""
     right: tuple[int, ...]
-    """Those of them whose pseudo-label is right [C]."""
+    """Those of them that are right [C]."""
     predicted: tuple[int, ...]
-    """Rows by predicted class [C]."""
+    """Predicted elements by name [C]."""
     accepted: tuple[int, ...]
-    """Accepted rows by pseudo-class [C]."""
+    """Accepted elements by name [C]."""
     confidence: float = 0.0
-    """Sum of the teacher's confidence over accepted rows."""
+    """Sum of the teacher's confidence over accepted elements."""
     weight: float = 0.0
     """Sum of their weights."""
     squared_weight: float = 0.0
@@ -42,9 +45,9 @@ class Tally(Spec):
     dropped: int = 0
     """Rows of the selection before that are not accepted now."""
     compared: int = 0
-    """Rows that the teacher before predicted as well."""
+    """Elements that the teacher before predicted as well."""
     flipped: int = 0
-    """Those of them whose predicted class changed."""
+    """Those of them that it predicted otherwise."""
 
     def add(self, other: "Tally") -> "Tally":
         """The sums over both."""
@@ -65,43 +68,32 @@ def audit_shards(job: AuditJob, fragments: Sequence[int]) -> Tally:
 
 
 def _audit(job: AuditJob, fragment: int) -> Tally:
-    store, name, num = Store(job.store), shard_name(fragment), job.num_classes
+    store, name, task = Store(job.store), shard_name(fragment), task_of(job.task)
     chosen = store.read_table(store.record("select", job.selection), name)
-    told = store.read_table(store.record("label", job.predictions), name).select(
-        ["example_id", "label", "confidence"]
-    )
-    ids, labels = chosen["example_id"], chosen["label"].to_numpy()
-    weight = chosen["weight"].to_numpy().astype(np.float64)
+    told = store.read_table(store.record("label", job.predictions), name)
+    found = task.accepted(chosen, told)
     known, right = _against_truth(job, chosen, fragment)
-    sure = pc.index_in(ids, told["example_id"].combine_chunks())
-    confidence = told["confidence"].take(sure).to_numpy().astype(np.float64)
-    changed = _since_before(job, store, name, ids, told)
+    changed = _since_before(job, store, name, chosen["example_id"], told)
     return Tally(
-        known=_counts(known, num),
-        right=_counts(right, num),
-        predicted=_counts(told["label"].to_numpy(), num),
-        accepted=_counts(labels, num),
-        confidence=float(confidence.sum()),
-        weight=float(weight.sum()),
-        squared_weight=float((weight**2).sum()),
+        known=_counts(known, task.num_names),
+        right=_counts(right, task.num_names),
+        predicted=tuple(task.predicted(told).tolist()),
+        accepted=_counts(found.names, task.num_names),
+        confidence=float(found.confidence.sum()),
+        weight=float(found.weights.sum()),
+        squared_weight=float((found.weights**2).sum()),
         **changed,
     )
 
 
 def _against_truth(job: AuditJob, chosen: pa.Table, fragment: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pseudo-labels of rows with a known label, and those of them that are right."""
+    """Names of accepted elements whose truth is known, and of those of them that are right."""
     data = Dataset(job.data)
     if not data.manifest.hidden.files:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    truth = data.read(data.manifest.hidden.files[fragment]).rename_columns(["example_id", "truth"])
-    schema = pa.schema([("example_id", pa.string()), ("label", pa.int32())])
-    joined = (
-        chosen.select(["example_id", "label"])
-        .cast(schema)
-        .join(truth, "example_id", join_type="inner")
-    )
-    labels, hidden = joined["label"].to_numpy(), joined["truth"].to_numpy()
-    return labels, labels[labels == hidden]
+    truth = data.read(data.manifest.hidden.files[fragment])
+    judged = task_of(job.task).judged(chosen, truth)
+    return judged.names, judged.names[judged.right]
 
 
 def _since_before(
@@ -116,17 +108,13 @@ def _since_before(
         found |= {"new": len(ids) - same, "dropped": len(before) - same}
     if job.predictions_before is not None:
         record = store.record("label", job.predictions_before)
-        earlier = store.read_table(record, name)
-        at = pc.index_in(told["example_id"], earlier["example_id"].combine_chunks())
-        there = pc.is_valid(at).to_numpy()
-        now = told["label"].to_numpy()[there]
-        then = earlier["label"].take(at.drop_null()).to_numpy()
-        found |= {"compared": len(now), "flipped": int((now != then).sum())}
+        changed = task_of(job.task).changed(told, store.read_table(record, name))
+        found |= {"compared": changed.compared, "flipped": changed.changed}
     return found
 
 
-def _counts(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
-    return tuple(np.bincount(labels, minlength=num_classes).tolist())
+def _counts(names: np.ndarray, num_names: int) -> tuple[int, ...]:
+    return tuple(np.bincount(names, minlength=num_names).tolist())
 
 
 def gather_audit(job: AuditJob, parts: Sequence[Tally]) -> Outcome:

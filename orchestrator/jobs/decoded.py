@@ -10,7 +10,7 @@ import pyarrow as pa
 from orchestrator.data.dataset import Dataset
 from orchestrator.jobs.job import Form, ImageForm
 from orchestrator.store.record import FileEntry
-from trainables.images import ImageError, decode
+from trainables.images import ImageError, decode, decode_padded
 
 CACHE_BYTES = 1 << 30
 WHOLE_SHARE = 0.7
@@ -27,6 +27,18 @@ class Decoded:
     """Their images uint8 [N, C, H, W], or features float16 [N, D, 1, 1]."""
     refused: dict[str, str]
     """Reasons by id of the rows that are no usable image."""
+    frames: np.ndarray | None = None
+    """Where the stored images lie in padded ones: (scale, left, top), float32 [N, 3]."""
+
+    def frames_of(self) -> np.ndarray:
+        """Where the stored images lie, float32 [N, 3].
+
+        Raises:
+            ValueError: Images were cropped, not padded.
+        """
+        if self.frames is None:
+            raise ValueError("these images were cropped: points can't be placed in them")
+        return self.frames
 
 
 class _Cache:
@@ -80,7 +92,8 @@ def decoded_part(
         whole = decoded_fragment(data, entry, form)
     mask = take(whole.example_ids)
     ids = [name for name, yes in zip(whole.example_ids, mask.tolist(), strict=True) if yes]
-    return Decoded(ids, whole.pixels[mask], whole.refused)
+    frames = None if whole.frames is None else whole.frames[mask]
+    return Decoded(ids, whole.pixels[mask], whole.refused, frames)
 
 
 def decode_rows(table: pa.Table, form: Form) -> Decoded:
@@ -102,11 +115,18 @@ def _images(ids: list[str], contents: list[bytes], form: ImageForm) -> Decoded:
     good: list[str] = []
     refused: dict[str, str] = {}
     pixels = np.empty((len(ids), form.channels, form.size, form.size), np.uint8)
+    frames = np.empty((len(ids), 3), np.float32) if form.fit == "pad" else None
     for name, content in zip(ids, contents, strict=True):
         try:
-            pixels[len(good)] = decode(content, form.size, form.channels)
+            if frames is None:
+                pixels[len(good)] = decode(content, form.size, form.channels)
+            else:
+                pixels[len(good)], frames[len(good)] = decode_padded(
+                    content, form.size, form.channels
+                )
         except ImageError as error:
             refused[name] = str(error)
         else:
             good.append(name)
-    return Decoded(good, pixels[: len(good)], refused)
+    frames = None if frames is None else frames[: len(good)]
+    return Decoded(good, pixels[: len(good)], refused, frames)

@@ -10,7 +10,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.jobs.decoded import decoded_part
 from orchestrator.jobs.job import ExtendJob
 from orchestrator.jobs.selecting import shard_name
-from orchestrator.jobs.training import MADE
+from orchestrator.jobs.training_rows import MADE
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.generators import CallableGenerator, ClassGaussian

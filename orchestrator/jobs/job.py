@@ -1,14 +1,18 @@
 """Jobs: a step's work described in plain values, so that any process can do it."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
+from orchestrator.landmark_recipe import LandmarkLabelling, PointSelector
 from orchestrator.recipe import LabellingSpec
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import ForeignSource
 from trainables.generators import Extension
+from trainables.landmarks.elements import PointRanking
+from trainables.landmarks.network import LandmarkNetworkSpec
+from trainables.landmarks.settings import LandmarkTraining
 from trainables.models import ModelSpec
 from trainables.nearby import TableCalibrator
 from trainables.ranking import Ranking
@@ -16,10 +20,14 @@ from trainables.selectors.library import Selector
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
 from trainables.targets import TargetSpec
+from trainables.tasks.kinds import TaskSpec
 
 
 class ImageForm(Spec):
     """The form of images, resolved to plain numbers."""
+
+    fit: Literal["crop", "pad"] = "crop"
+    """Scaled on the shorter side and cropped, or on the longer side and padded with black."""
 
     size: Annotated[int, Field(ge=4)]
     """Side in pixels."""
@@ -62,17 +70,20 @@ class Job(Spec):
     """Root of the data set."""
     address: str
     """Address of the step that the job works on."""
-    num_classes: Annotated[int, Field(ge=2)]
-    """Classes."""
+    task: TaskSpec
+    """What labels are."""
     form: Form
     """Form of the images."""
 
+    @property
+    def num_classes(self) -> int:
+        """Names that labels count by: classes, or points."""
+        return self.task.num_names
 
-class TrainJob(Job):
-    """Train one student."""
 
-    student: ModelSpec
-    training: TrainingSpec
+class AnyTrainJob(Job):
+    """Train one student, whatever its task."""
+
     num_steps: Annotated[int, Field(ge=1)]
     """Optimiser steps."""
     seed: int
@@ -80,6 +91,26 @@ class TrainJob(Job):
     """Address of the selection to train on; None in round 0."""
     start: str | None = None
     """Address of the training step whose teacher is the starting point; None starts anew."""
+    keep_at: tuple[float, ...] = ()
+    """Shares of the steps after which the teacher is kept beside the final one."""
+    rows_per_pass: int = 0
+    checkpoint_every_s: float = 30.0
+
+
+class PointTrainJob(AnyTrainJob):
+    """Train one landmark student."""
+
+    kind: Literal["points"] = "points"
+    student: LandmarkNetworkSpec
+    training: LandmarkTraining
+
+
+class TrainJob(AnyTrainJob):
+    """Train one student that tells classes apart."""
+
+    kind: Literal["classes"] = "classes"
+    student: ModelSpec
+    training: TrainingSpec
     fold: Fold | None = None
     """Labelled rows to leave out; None uses all."""
     out_of_fold: str | None = None
@@ -88,15 +119,24 @@ class TrainJob(Job):
     """Classes of a specialist, which sees no row of another; empty: all."""
     extension: str | None = None
     """Address of the made images that join the selection, if there are any."""
-    keep_at: tuple[float, ...] = ()
-    """Shares of the steps after which the teacher is kept beside the final one."""
-    rows_per_pass: int = 0
-    checkpoint_every_s: float = 30.0
+
+
+class PointLabelJob(Job):
+    """Find points in the pool with a trained teacher."""
+
+    kind: Literal["points"] = "points"
+    train: str
+    """Address of the training step whose teacher labels."""
+    labelling: LandmarkLabelling
+    sigma_px: float
+    """Pixels of the network's input in which heatmap and detection may be apart."""
+    rows_per_pass: int = 512
 
 
 class LabelJob(Job):
     """Label the pool with a trained teacher."""
 
+    kind: Literal["classes"] = "classes"
     train: str | None = None
     """Address of the training step whose teacher labels."""
     checkpoint: int | None = None
@@ -156,6 +196,19 @@ class SelectJob(Job):
     seed: int
 
 
+class PointSelectJob(Job):
+    """Turn found points into a selection."""
+
+    predictions: str
+    """Address of the labelling step."""
+    previous: str | None = None
+    """Address of the selection whose points stay; None chooses from the whole pool."""
+    ranking: PointRanking
+    selector: PointSelector
+    weight: Literal["uniform", "confidence"]
+    seed: int
+
+
 class ExtendJob(Job):
     """Make images that join a selection."""
 
@@ -185,3 +238,15 @@ class AuditJob(Job):
     """Address of the predictions of the round before."""
     labelled_rows: tuple[int, ...]
     """Labelled rows of each class."""
+
+
+TrainJobs = TrainJob | PointTrainJob
+LabelJobs = LabelJob | PointLabelJob
+ANY_TRAIN_JOB: TypeAdapter[TrainJobs] = TypeAdapter(
+    Annotated[TrainJobs, Field(discriminator="kind")]
+)
+"""Reads a training job that came from another process."""
+ANY_LABEL_JOB: TypeAdapter[LabelJobs] = TypeAdapter(
+    Annotated[LabelJobs, Field(discriminator="kind")]
+)
+"""Reads a labelling job that came from another process."""

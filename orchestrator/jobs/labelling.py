@@ -14,10 +14,11 @@ from torch import nn
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.jobs.decoded import decode_rows, decoded_fragment
-from orchestrator.jobs.job import CrossLabelJob, Job, LabelJob
+from orchestrator.jobs.job import CrossLabelJob, Job, LabelJob, LabelJobs
 from orchestrator.jobs.nearness import nearness_in_fold, write_nearness
 from orchestrator.jobs.predicting import predict, predict_in_passes
-from orchestrator.jobs.training import OUT_OF_FOLD, fold_of, load_teacher
+from orchestrator.jobs.training import load_teacher
+from orchestrator.jobs.training_rows import OUT_OF_FOLD, fold_of
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome, StepFolder, Store, dumps
 from trainables import schemas
@@ -98,7 +99,7 @@ class Labeller:
             began_at=began_at,
             ended_at=time.time(),
         )
-        self._folder.note(_note(fragment), dumps(report.plain()))
+        note_report(self._folder, report)
         return report
 
 
@@ -141,12 +142,17 @@ def finished(folder: StepFolder, fragment: int) -> ShardReport | None:
     return report if folder.intact(report.file) else None
 
 
+def note_report(folder: StepFolder, report: ShardReport) -> None:
+    """Note that a shard is finished, for attempts to come."""
+    folder.note(_note(report.fragment), dumps(report.plain()))
+
+
 def _note(fragment: int) -> str:
     return f"part-{fragment:05d}.json"
 
 
 def gather(
-    job: LabelJob,
+    job: LabelJobs,
     folder: StepFolder,
     reports: Iterable[ShardReport],
     *,

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from orchestrator.data.dataset import Dataset
 from orchestrator.jobs.job import SelectJob
 from orchestrator.jobs.nearness import read_nearness
-from orchestrator.jobs.training import OUT_OF_FOLD
+from orchestrator.jobs.training_rows import OUT_OF_FOLD
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas

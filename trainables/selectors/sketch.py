@@ -150,8 +150,13 @@ class Sketch:
         return low + (high - low) * float(place - np.floor(place))
 
 
-def sketch(beliefs: Beliefs, *, pool_rows: int, seed: int) -> Sketch:
-    """The sketch of a block of a pool of ``pool_rows`` rows in all."""
+def sketch(
+    beliefs: Beliefs, *, pool_rows: int, seed: int, num_classes: int | None = None
+) -> Sketch:
+    """The sketch of a block of a pool of ``pool_rows`` rows in all.
+
+    ``num_classes`` is needed for beliefs that hold no distributions.
+    """
     coarse = pool_rows > EXACT_ROWS
     usable = beliefs.usable()
     keys = row_keys(beliefs, coarse=coarse, seed=seed)
@@ -160,7 +165,8 @@ def sketch(beliefs: Beliefs, *, pool_rows: int, seed: int) -> Sketch:
     for label in np.unique(beliefs.labels[usable]).tolist():
         mine = usable & (beliefs.labels == label)
         found[label], counts[label] = np.unique(keys[mine], return_counts=True)
-    return Sketch(beliefs.num_classes, coarse, found, counts, pool_mean(beliefs))
+    num = beliefs.num_classes if num_classes is None else num_classes
+    return Sketch(num, coarse, found, counts, pool_mean(beliefs))
 
 
 def row_keys(beliefs: Beliefs, *, coarse: bool, seed: int) -> np.ndarray:

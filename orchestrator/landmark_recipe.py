@@ -1,0 +1,74 @@
+"""The recipe of a run whose rows have points."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from orchestrator.recipe import ImageSpec, RoundPolicy
+from trainables.landmarks.elements import PointRanking
+from trainables.landmarks.network import LandmarkNetworkSpec
+from trainables.landmarks.settings import LandmarkTraining
+from trainables.schedules import schedules_over_steps
+from trainables.selectors.adaptive import MixtureThreshold
+from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.spec import Spec
+from trainables.update import Precision
+
+PointSelector = Annotated[
+    Everything | Threshold | TopShare | ClassShare | ClassTopK | MixtureThreshold,
+    Field(discriminator="kind"),
+]
+"""Selectors that need no more of an element than its name and confidence."""
+
+
+class LandmarkLabelling(Spec):
+    """How the teacher labels the pool."""
+
+    tracking: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the heatmap's points in the label; the rest is the centre branch's candidate nearest
+    to them."""
+    flips: bool = False
+    """Find points in the mirror image as well, and take the mean of both."""
+    candidates: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Cells of the centre map that are decoded."""
+    precision: Precision = "float32"
+    """Arithmetic of the network that labels."""
+
+
+class LandmarkRecipe(Spec):
+    """Everything that decides the outcome of a run whose rows have points."""
+
+    task: Literal["landmarks"] = "landmarks"
+    """What labels are: points."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """The seed from which every random choice of the run follows."""
+    images: ImageSpec = ImageSpec()
+    """Size and channels of the images; they are scaled on the longer side and padded to a square."""
+    student: LandmarkNetworkSpec = LandmarkNetworkSpec()
+    """The network that each round trains."""
+    training: LandmarkTraining = LandmarkTraining()
+    """How a round trains it."""
+    labelling: LandmarkLabelling = LandmarkLabelling()
+    """How the teacher labels the pool."""
+    ranking: PointRanking = "peak"
+    """What selectors order points by: the heatmap's mass at its peak, how narrow it is, or how near
+    the heatmap and the centre branch are."""
+    selector: PointSelector = ClassShare()
+    """Which points become pseudo-labels, each on its own; what it calls a class is a point's name."""
+    weight: Literal["uniform", "confidence"] = "uniform"
+    """How much an accepted point counts: 1, or what it was ranked by."""
+    policy: RoundPolicy = RoundPolicy()
+    """What happens between rounds."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        faults = [
+            f"{path} moves over steps, which the stored table does not have"
+            for path in schedules_over_steps(self.selector, "selector")
+        ]
+        if self.policy.num_rounds > 1 and not self.training.batch.selected:
+            if not self.training.reads_pool:
+                faults.append("no later round would read the pool: training.batch.selected is 0")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self

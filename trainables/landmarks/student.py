@@ -1,0 +1,212 @@
+"""The training of a landmark student: its terms, and the steps that move it.
+
+Legend: b rows of this worker, K points, h and w sides of the maps.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainables import teachers
+from trainables.landmarks.decode import peaks
+from trainables.landmarks.geometry import dropped_outside, moved, renamed
+from trainables.landmarks.network import LandmarkNetwork, Maps, maps_of
+from trainables.landmarks.rows import KnownBatch, PointLoader, PointSet
+from trainables.landmarks.settings import LandmarkTraining
+from trainables.landmarks.terms import KnownTerms
+from trainables.landmarks.two_sources import TwoSourceStep
+from trainables.partners import Partner
+from trainables.randomness import derive
+from trainables.schedules import Moment
+from trainables.selectors.running import Memory, Running
+from trainables.student import Listener, Progress, TrainState
+from trainables.tasks.kinds import Points
+from trainables.update import autocast, wrap
+from trainables.worker import Worker
+
+
+def begin_landmarks(
+    spec: LandmarkTraining,
+    model: nn.Module,
+    worker: Worker,
+    partner: nn.Module | None = None,
+) -> TrainState:
+    """The state before the first step, on the worker's device.
+
+    With two sources ``model`` is the calm network, which labels the pool, and ``partner`` the
+    radical one; they have optimisers of their own.
+
+    Raises:
+        ValueError: Two sources, and only one network.
+    """
+    model = model.to(worker.device).to(memory_format=torch.channels_last)
+    nothing = Running(1, Memory(), 0)  # points have no running statistics
+    if spec.two_sources is None:
+        teacher = teachers.start_teacher(spec.teacher, model)
+        return TrainState(model, teacher, spec.optimiser.build(model), nothing)
+    if partner is None:
+        raise ValueError("two sources need two networks: give the partner")
+    partner = partner.to(worker.device).to(memory_format=torch.channels_last)
+    calm = Partner(model, spec.optimiser.build(model), nothing)
+    delivered = model if spec.two_sources.deliver == "calm" else partner
+    return TrainState(partner, delivered, spec.optimiser.build(partner), nothing, calm)
+
+
+def fit_landmarks(
+    spec: LandmarkTraining,
+    state: TrainState,
+    data: PointSet,
+    task: Points,
+    num_steps: int,
+    *,
+    seed: int,
+    worker: Worker,
+    listen: Listener,
+) -> dict[str, float]:
+    """Train ``state`` in place up to ``num_steps``; return each term's mean over the steps made.
+
+    ``listen`` is called after every step on every worker and may save the state; raising from it
+    ends the fit between two steps.
+
+    Raises:
+        ValueError: The batch can't be shared by so many workers.
+    """
+    source, rows = spec.batch.shared_rows
+    if worker.world > rows:
+        raise ValueError(
+            f"{worker.world} workers share {rows} {source} rows of a batch: each "
+            f"needs at least one; raise training.batch.{source} or lower placement.train_workers"
+        )
+    if worker.rows_per_pass:
+        raise ValueError("placement.rows_per_pass does not cut batches of landmarks: set it to 0")
+    loader = PointLoader(spec, data, task.mirrored, seed=seed, worker=worker)
+    stepper = _Stepper(spec, state, loader, task, worker, seed)
+    sums: dict[str, float] = {}
+    first_step, images, began = state.step, 0, time.perf_counter()
+    with torch.random.fork_rng():
+        while state.step < num_steps:
+            terms = stepper.step(Moment(state.step, num_steps))
+            state.step += 1
+            images += loader.images_per_step
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value
+            rate = images / max(1e-9, time.perf_counter() - began)
+            listen(Progress(state.step, num_steps, terms["loss"], rate, terms), state)
+    return {name: value / (state.step - first_step) for name, value in sums.items()}
+
+
+class _Stepper:
+    """Makes steps: one network alone, or two that learn asynchronously."""
+
+    def __init__(
+        self,
+        spec: LandmarkTraining,
+        state: TrainState,
+        loader: PointLoader,
+        task: Points,
+        worker: Worker,
+        seed: int,
+    ) -> None:
+        self._spec, self._state, self._loader = spec, state, loader
+        self._task, self._worker, self._seed = task, worker, seed
+        assert isinstance(state.student, LandmarkNetwork)  # noqa: S101 - the task built it
+        self.known = KnownTerms(spec.objective, state.student.stride, worker)
+        self._student = _Moving(state.student, wrap(state.student, worker), state.optimiser)
+        self._calm = None
+        if state.partner is not None:
+            calm = state.partner
+            self._calm = _Moving(calm.network, wrap(calm.network, worker), calm.optimiser)
+
+    def step(self, moment: Moment) -> dict[str, float]:
+        """Make the step of this moment; its terms by name."""
+        spec, state = self._spec, self._state
+        rate = spec.optimiser.rate_at(moment.step, moment.num_steps)
+        batch = self._loader.known(moment.step)
+        if self._calm is not None and spec.two_sources is not None:
+            return self._two(moment, rate, batch)
+        pool = self._consistent(moment)
+        images = batch.images if pool is None else torch.cat([batch.images, pool.images])
+        maps = self._maps(self._student, images, moment)
+        split = len(batch.images)
+        terms = self.known.of(Maps(*(m[:split] for m in maps)), batch, moment)
+        if pool is not None and spec.consistency is not None:
+            value = self.known.heat(maps.heat[split:], pool.points, pool.weight)
+            terms["consistency"] = moment.value(spec.consistency.weight) * value
+        told = self._move(self._student, terms, rate)
+        teachers.follow(spec.teacher, state.teacher, state.student, moment.step, state.snapshots)
+        return told
+
+    def _two(self, moment: Moment, rate: float, batch: KnownBatch) -> dict[str, float]:
+        """One step of both networks, then their exchange."""
+        assert self._calm is not None and self._spec.two_sources is not None  # noqa: S101
+        assert isinstance(self._calm.network, LandmarkNetwork)  # noqa: S101
+        frames, rows = self._loader.frames(moment.step), len(batch.images)
+        act = TwoSourceStep(self._spec.two_sources, self.known, moment)
+        with torch.no_grad(), autocast(self._spec.precision, self._worker.device):
+            asked = self._calm if self._spec.two_sources.told_by == "calm" else self._student
+            fused = act.fused(asked.network, frames)
+        both = torch.cat([batch.images, frames.images, frames.beside])
+        told: dict[str, float] = {}
+        for name, moving in (("radical", self._student), ("calm", self._calm)):
+            maps = self._maps(moving, both, moment, name)
+            known, here, beside = (
+                Maps(*parts)
+                for parts in zip(
+                    *(m.split([rows, len(frames.images), len(frames.beside)]) for m in maps),
+                    strict=True,
+                )
+            )
+            terms = self.known.of(known, batch, moment)
+            terms |= act.radical(here, fused) if name == "radical" else act.calm(here, beside)
+            found = self._move(moving, terms, rate)
+            told |= {term if name == "radical" else f"calm_{term}": v for term, v in found.items()}
+        act.exchange(self._calm.network, self._student.network, self._state.snapshots)
+        return told
+
+    def _consistent(self, moment: Moment) -> KnownBatch | None:
+        """Pool rows in their strong view, with the points that the teacher finds in the weak one."""
+        term = self._spec.consistency
+        if term is None:
+            return None
+        views = self._loader.two_views(moment.step)
+        teacher = self._state.teacher
+        assert isinstance(teacher, LandmarkNetwork)  # noqa: S101 - the task built it
+        with torch.no_grad(), autocast(self._spec.precision, self._worker.device):
+            found = peaks(maps_of(teacher.eval(), views.weak).heat, teacher.stride)
+        points = moved(found.points, views.to_strong, self._task.mirrored)
+        peak = renamed(found.peak, views.to_strong, self._task.mirrored)
+        points = dropped_outside(points, (views.strong.shape[2], views.strong.shape[3]))
+        sure = (peak >= moment.value(term.threshold)) & points.isfinite().all(dim=2)
+        labelled = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+        return KnownBatch(views.strong, points, peak.where(sure, 0), labelled)
+
+    def _maps(self, moving: "_Moving", images: Tensor, moment: Moment, name: str = "") -> Maps:
+        moving.network.train()
+        torch.manual_seed(derive(self._seed, "dropout", name, moment.step, self._worker.rank))
+        with autocast(self._spec.precision, self._worker.device):
+            return Maps(*moving.wrapped(images.contiguous(memory_format=torch.channels_last)))
+
+    def _move(self, moving: "_Moving", terms: dict[str, Tensor], rate: float) -> dict[str, float]:
+        """One optimiser step down the sum of the terms, which are shares of all workers' sums."""
+        for group in moving.optimiser.param_groups:
+            group["lr"] = rate
+        moving.optimiser.zero_grad(set_to_none=True)
+        loss = torch.stack([*terms.values()])
+        torch.autograd.backward(loss.sum() * self._worker.world)
+        if most := self._spec.optimiser.max_grad_norm:
+            nn.utils.clip_grad_norm_(moving.network.parameters(), most)
+        moving.optimiser.step()
+        totals = self._worker.total(loss.detach()).tolist()
+        return {"loss": sum(totals), **dict(zip(terms, totals, strict=True))}
+
+
+@dataclass(frozen=True)
+class _Moving:
+    """A network that trains."""
+
+    network: nn.Module
+    wrapped: nn.Module
+    """It as the workers share it."""
+    optimiser: torch.optim.Optimizer

@@ -1,0 +1,85 @@
+"""Landmarks: each row has named points, some of which may be unknown.
+
+Legend: N rows, K points.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from torch import nn
+
+from trainables.landmarks.metrics import distances, measure
+from trainables.landmarks.network import LandmarkNetworkSpec, build_landmark_network
+from trainables.landmarks.tables import floats_of
+from trainables.models import AnyModel
+from trainables.tasks.kinds import Points
+from trainables.tasks.outcomes import Accepted, Changed, Judged
+
+NEAR = 0.1
+"""A point within this share of the normaliser is right; one that moved further has changed."""
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """The task whose labels are points; each point of a row is an element."""
+
+    spec: Points
+
+    @property
+    def num_names(self) -> int:
+        return self.spec.num_points
+
+    def network(
+        self, student: AnyModel | LandmarkNetworkSpec, channels: int, size: int
+    ) -> nn.Module:
+        del size  # the network takes images of any size
+        if not isinstance(student, LandmarkNetworkSpec):
+            raise ValueError("student must be a landmark_network: the rows have points")  # noqa: TRY004 - the user named another kind
+        return build_landmark_network(student, channels, self.num_names)
+
+    def measure(self, truth: pa.Table, told: pa.Table) -> dict[str, float]:
+        return measure(
+            self._points(told, "label"),
+            self._points(truth, "label"),
+            self.spec.normaliser,
+            size=_side(truth),
+            limit=NEAR,
+        )
+
+    def predicted(self, told: pa.Table) -> np.ndarray:
+        found: np.ndarray = np.isfinite(self._points(told, "label")).all(axis=2).sum(axis=0)
+        return found
+
+    def accepted(self, chosen: pa.Table, told: pa.Table) -> Accepted:
+        at = pc.index_in(chosen["example_id"], told["example_id"].combine_chunks())
+        weights, peaks = floats_of(chosen, "weights"), floats_of(told, "peak")
+        rows, names = np.nonzero(weights > 0)
+        sure = peaks[at.to_numpy()][rows, names] if len(rows) else np.zeros(0)
+        return Accepted(names, weights[rows, names].astype(np.float64), sure.astype(np.float64))
+
+    def judged(self, chosen: pa.Table, truth: pa.Table) -> Judged:
+        at = pc.index_in(chosen["example_id"], truth["example_id"].combine_chunks())
+        known = pc.is_valid(at).to_numpy()
+        found = self._points(chosen, "target")[known]
+        true = self._points(truth, "label")[at.drop_null().to_numpy()]
+        if not len(found):
+            return Judged(np.zeros(0, np.int64), np.zeros(0, bool))
+        apart = distances(found, true, self.spec.normaliser, size=_side(truth))
+        there = np.isfinite(apart)
+        return Judged(np.nonzero(there)[1], apart[there] <= NEAR)
+
+    def changed(self, now: pa.Table, before: pa.Table) -> Changed:
+        at = pc.index_in(now["example_id"], before["example_id"].combine_chunks())
+        there = pc.is_valid(at).to_numpy()
+        ours = self._points(now, "label")[there]
+        theirs = self._points(before, "label")[at.drop_null().to_numpy()]
+        if not len(ours):
+            return Changed(0, 0)
+        apart = distances(ours, theirs, self.spec.normaliser, size=None)
+        both = np.isfinite(apart)
+        return Changed(int(both.sum()), int((apart[both] > NEAR).sum()))
+
+    def _points(self, table: pa.Table, name: str) -> np.ndarray:
+        return floats_of(table, name).reshape(table.num_rows, -1, 2)

@@ -1,0 +1,40 @@
+"""What a task says of predictions and selections, as plain arrays.
+
+Legend: n elements.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Elements that a selection holds."""
+
+    names: np.ndarray
+    """Class or point that each one stands for, int64 [n]."""
+    weights: np.ndarray
+    """How much each counts, float64 [n] in (0, 1]."""
+    confidence: np.ndarray
+    """How sure the teacher was of it, float64 [n] in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Accepted elements whose truth is known."""
+
+    names: np.ndarray
+    """Class or point that each one stands for, int64 [n]."""
+    right: np.ndarray
+    """Whether it is right, bool [n]."""
+
+
+@dataclass(frozen=True)
+class Changed:
+    """How two prediction tables of the same rows differ."""
+
+    compared: int
+    """Elements that both tell."""
+    changed: int
+    """Those of them that they tell otherwise."""
