@@ -160,10 +160,14 @@ def blobs(size: tuple[int, int], num: int = 8) -> tuple[torch.Tensor, torch.Tens
     """Images [num, 1, H, W] of one bright blob each near the centre, and where it is [num, 2]."""
     stream = torch.Generator().manual_seed(3)
     middle = torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2])
-    at = middle + 10 * torch.rand(num, 2, generator=stream) - 5
+    at = middle + 6 * torch.rand(num, 2, generator=stream) - 3
+    return blobs_at(at, size), at
+
+
+def blobs_at(at: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     across = (torch.arange(size[1]) - at[:, :1]).square()[:, None, :]
     down = (torch.arange(size[0]) - at[:, 1:]).square()[:, :, None]
-    return torch.exp(-(across + down) / 8)[:, None], at
+    return torch.exp(-(across + down) / 8)[:, None]
 
 
 def lights(images: torch.Tensor) -> torch.Tensor:
@@ -190,7 +194,8 @@ def test_what_is_seen_lies_where_the_matrices_say(spec, size):
     for seed in range(3):
         view, by = View(spec).with_geometry(given.clone(), seed=seed, rows=range(8), of=8)
         expected = (by @ torch.cat([at, torch.ones(8, 1)], dim=1)[:, :, None])[:, :2, 0]
-        assert torch.allclose(lights(view), expected, atol=0.05)
+        near = blobs_at(expected, size) > 1e-6  # not what the border mirrors
+        assert torch.allclose(lights(view * near), expected, atol=0.05)
 
 
 @every_move
