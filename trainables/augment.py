@@ -72,8 +72,31 @@ class View:
 
         The same seed and the same row give the same view, however the batch is split.
         """
+        return self._drawn(images, seed, rows, of)[0]
+
+    @torch.no_grad()
+    def with_geometry(
+        self, images: Tensor, *, seed: int, rows: Sequence[int], of: int
+    ) -> tuple[Tensor, Tensor]:
+        """The same view, and the transforms of its rows, float32 ``[B, 3, 3]``.
+
+        They lead from pixels (x, y, 1) of the image, where 0 is the centre of the first pixel, to
+        pixels of the view.
+        """
+        view, used = self._drawn(images, seed, rows, of)
+        matrices = torch.eye(3, device=images.device).repeat(len(images), 1, 1)
+        for stage in used:  # stages that change no geometry have the identity
+            # sums of products: a matrix product may round to 10 bits on some devices
+            step = stage.transform_matrix.to(matrices)
+            matrices = (step[:, :, :, None] * matrices[:, None]).sum(dim=2)
+        return view, matrices
+
+    def _drawn(
+        self, images: Tensor, seed: int, rows: Sequence[int], of: int
+    ) -> tuple[Tensor, list[Any]]:
+        """The view, and the stages that drew it."""
         if not len(images):
-            return images
+            return images, []
         device = images.device
         index = torch.as_tensor(rows)
         with torch.random.fork_rng(devices=[]):
@@ -81,7 +104,7 @@ class View:
             for stage in self._stages:
                 params = stage.forward_parameters(torch.Size((of, *images.shape[1:])))
                 images = stage(images, params=_cut(params, index, of, device))
-        return images.clamp_(0, 1)
+        return images.clamp_(0, 1), self._stages
 
 
 class FeatureView:

@@ -1,6 +1,7 @@
 """Encoded images to pixels of one size, and back. Bad images raise one error with the reason."""
 
 import io
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -13,6 +14,17 @@ class ImageError(ValueError):
     """The bytes are no image that can be used; the message says why."""
 
 
+class Frame(NamedTuple):
+    """Where an image lies in the padded square made of it."""
+
+    scale: float
+    """Pixels of the square per pixel of the image."""
+    left: float
+    """Pixels of the square left of the image."""
+    top: float
+    """Pixels of the square above the image."""
+
+
 def decode(content: bytes, size: int | None = None, channels: int | None = None) -> np.ndarray:
     """Pixels uint8 [C, H, W]: scaled on the shorter side and centre-cropped to ``size``.
 
@@ -21,6 +33,56 @@ def decode(content: bytes, size: int | None = None, channels: int | None = None)
     Raises:
         ImageError: The content is empty, no image, broken, or larger than ``MOST_PIXELS``.
     """
+    plain = _read(content, channels)
+    if size is not None and plain.size != (size, size):
+        plain = _fit(plain, size)
+    return _pixels(plain)
+
+
+def decode_padded(
+    content: bytes, size: int, channels: int | None = None
+) -> tuple[np.ndarray, Frame]:
+    """Pixels uint8 [C, size, size] of the whole image, and where it lies in them.
+
+    The image is scaled on its longer side and centred on black; its shorter side loses at most half
+    a pixel of the square at each end. With ``channels`` None its own are kept, as by `decode`.
+
+    Raises:
+        ImageError: The content is empty, no image, broken, or larger than ``MOST_PIXELS``.
+    """
+    plain = _read(content, channels)
+    frame = frame_of(*plain.size, size)
+    wide, high = (_span(side, frame.scale) for side in plain.size)
+    if plain.size != (wide, high):
+        left = max(0.0, (plain.width - wide / frame.scale) / 2)
+        top = max(0.0, (plain.height - high / frame.scale) / 2)
+        inner = (left, top, plain.width - left, plain.height - top)
+        plain = plain.resize((wide, high), Image.Resampling.BILINEAR, box=inner)
+    padded = Image.new(plain.mode, (size, size))
+    padded.paste(plain, ((size - wide) // 2, (size - high) // 2))
+    return _pixels(padded), frame
+
+
+def frame_of(width: int, height: int, size: int) -> Frame:
+    """Where an image of ``width`` and ``height`` lies in the square that `decode_padded` makes.
+
+    A point (x, y) of the image lies at (x + 0.5) * scale - 0.5 + left, and so on.
+    """
+    scale = size / max(width, height)
+    left, top = (
+        (size - _span(side, scale)) // 2 - (side * scale - _span(side, scale)) / 2
+        for side in (width, height)
+    )
+    return Frame(scale, left, top)
+
+
+def _span(side: int, scale: float) -> int:
+    """Whole pixels of a side once it is scaled."""
+    return max(1, int(side * scale + 1e-6))
+
+
+def _read(content: bytes, channels: int | None) -> Image.Image:
+    """The image in 8 bits, grey or RGB, as `decode` says."""
     if not content:
         raise ImageError("the file is empty")
     try:
@@ -30,7 +92,7 @@ def decode(content: bytes, size: int | None = None, channels: int | None = None)
             image.load()
             grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
             wanted = channels or (1 if grey else 3)
-            plain = _eight_bits(image).convert("L" if wanted == 1 else "RGB")
+            return _eight_bits(image).convert("L" if wanted == 1 else "RGB")
     except UnidentifiedImageError as error:
         raise ImageError("not an image") from error
     except Image.DecompressionBombError as error:
@@ -39,9 +101,10 @@ def decode(content: bytes, size: int | None = None, channels: int | None = None)
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"broken image: {error}") from error
-    if size is not None and plain.size != (size, size):
-        plain = _fit(plain, size)
-    pixels = np.asarray(plain, dtype=np.uint8)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

@@ -142,6 +142,103 @@ def test_settings_outside_their_bounds_are_refused(fault):
         ViewSpec.model_validate(fault)
 
 
+# geometry
+
+SQUARE, WIDE = (48, 48), (40, 64)
+SMALL_MOVES = {
+    "flip": STILL.model_copy(update={"flip": 0.5}),
+    "translate": STILL.model_copy(update={"translate": 0.1}),
+    "rotate": STILL.model_copy(update={"rotate": 30.0}),
+    "scale": STILL.model_copy(update={"scale": 0.2}),
+    "shear": STILL.model_copy(update={"shear": 15.0}),
+    "all": ViewSpec(translate=0.1, rotate=30, scale=0.2, shear=15),
+}
+every_move = pytest.mark.parametrize("spec", SMALL_MOVES.values(), ids=SMALL_MOVES.keys())
+
+
+def blobs(size: tuple[int, int], num: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images [num, 1, H, W] of one bright blob each near the centre, and where it is [num, 2]."""
+    stream = torch.Generator().manual_seed(3)
+    middle = torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2])
+    at = middle + 6 * torch.rand(num, 2, generator=stream) - 3
+    return blobs_at(at, size), at
+
+
+def blobs_at(at: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    across = (torch.arange(size[1]) - at[:, :1]).square()[:, None, :]
+    down = (torch.arange(size[0]) - at[:, 1:]).square()[:, :, None]
+    return torch.exp(-(across + down) / 8)[:, None]
+
+
+def lights(images: torch.Tensor) -> torch.Tensor:
+    """Where the light of each image has its mean, (x, y)."""
+    mass = (images - images.amin(dim=(2, 3), keepdim=True))[:, 0]
+    mass = mass / mass.sum(dim=(1, 2), keepdim=True)
+    x = mass.sum(1) @ torch.arange(mass.shape[2]).float()
+    return torch.stack([x, mass.sum(2) @ torch.arange(mass.shape[1]).float()], dim=1)
+
+
+@every_spec
+def test_the_view_with_its_geometry_is_the_view(spec):
+    for seed in range(3):
+        view, matrices = View(spec).with_geometry(images(), seed=seed, rows=range(7), of=7)
+        assert torch.equal(view, seen(spec, list(range(7)), seed))
+        assert matrices.shape == (7, 3, 3)
+        assert matrices[:, 2].tolist() == [[0, 0, 1]] * 7
+
+
+@every_move
+@pytest.mark.parametrize("size", [SQUARE, WIDE], ids=str)
+def test_what_is_seen_lies_where_the_matrices_say(spec, size):
+    given, at = blobs(size)
+    for seed in range(3):
+        view, by = View(spec).with_geometry(given.clone(), seed=seed, rows=range(8), of=8)
+        expected = (by @ torch.cat([at, torch.ones(8, 1)], dim=1)[:, :, None])[:, :2, 0]
+        near = blobs_at(expected, size) > 1e-6  # not what the border mirrors
+        assert torch.allclose(lights(view * near), expected, atol=0.05)
+
+
+@every_move
+def test_a_view_that_is_warped_back_is_the_image(spec):
+    given, _ = blobs(SQUARE)
+    view, by = View(spec).with_geometry(given.clone(), seed=1, rows=range(8), of=8)
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
+    pixels = torch.stack([x, y, torch.ones_like(x)]).reshape(3, -1)
+    there = (by @ pixels)[:, :2].reshape(8, 2, 48, 48).permute(0, 2, 3, 1)
+    grid = (there + 0.5) * 2 / 48 - 1
+    back = torch.nn.functional.grid_sample(view, grid, align_corners=False)
+    near = given > 0.01  # away from what the view shows twice or not at all
+    spread = (back - given)[near]
+    assert spread.abs().max() < 0.15  # two bilinear readings flatten the top
+    assert spread.abs().mean() < 0.03
+    assert torch.allclose(lights(back * near), lights(given * near), atol=0.1)
+
+
+@every_move
+def test_a_row_has_the_same_matrix_however_the_batch_is_split(spec):
+    given, _ = blobs(SQUARE)
+    whole = View(spec).with_geometry(given.clone(), seed=2, rows=range(8), of=8)[1]
+    for rows in ([0, 2, 4, 6], [7, 1], [5]):
+        part = View(spec).with_geometry(given[rows], seed=2, rows=rows, of=8)[1]
+        assert torch.equal(part, whole[rows])
+
+
+def test_colours_and_erasing_leave_the_geometry_alone():
+    spec = STILL.model_copy(update={"brightness": 0.5, "contrast": 0.5, "erase": 1.0})
+    found = View(spec).with_geometry(images(), seed=0, rows=range(7), of=7)[1]
+    assert torch.equal(found, torch.eye(3).repeat(7, 1, 1))
+
+
+def test_a_sure_flip_has_its_golden_matrix():
+    spec = STILL.model_copy(update={"flip": 1.0})
+    found = View(spec).with_geometry(images(2), seed=0, rows=range(2), of=2)[1]
+    assert found.tolist() == [[[-1, 0, 11], [0, 1, 0], [0, 0, 1]]] * 2
+
+
+def test_no_images_have_no_matrices():
+    assert View(STRONG).with_geometry(images()[:0], seed=0, rows=[], of=7)[1].shape == (0, 3, 3)
+
+
 # features
 
 FEATURE_SPECS = {

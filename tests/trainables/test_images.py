@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trainables import images
-from trainables.images import ImageError, decode, encode
+from trainables.images import ImageError, decode, decode_padded, encode, frame_of
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=40)
 
@@ -130,3 +130,74 @@ def test_damaged_bytes_give_pixels_or_the_one_error(form):
         except ImageError:
             outcomes.add("refused")
     assert outcomes <= {(3, 8, 8), "refused"}
+
+
+# padded squares
+
+
+def centre_of_light(grid: np.ndarray) -> tuple[float, float]:
+    """Where the light of a grey image [H, W] has its mean, (x, y)."""
+    mass = grid / grid.sum()
+    return float(mass.sum(0) @ np.arange(grid.shape[1])), float(mass.sum(1) @ np.arange(len(grid)))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size", "frame"),
+    [
+        (8, 8, 8, (1, 0, 0)),
+        (8, 4, 8, (1, 0, 2)),
+        (4, 8, 16, (2, 4, 0)),
+        (100, 50, 20, (0.2, 0, 5)),
+        # 7.5 rows: 7 of them from the fourth, half a quarter of a pixel off
+        (20, 15, 10, (0.5, 0, 0.75)),
+    ],
+)
+def test_frames_have_their_golden_values(width, height, size, frame):
+    assert frame_of(width, height, size) == pytest.approx(frame)
+
+
+def test_the_longer_side_is_scaled_and_the_rest_is_black():
+    pixels, frame = decode_padded(encode(np.full((2, 4), 200, np.uint8)), 8)
+    assert frame == (2, 0, 2)
+    assert pixels.tolist() == [[[0] * 8] * 2 + [[200] * 8] * 4 + [[0] * 8] * 2]
+
+
+@QUICK
+@given(
+    width=st.integers(1, 90),
+    height=st.integers(1, 90),
+    size=st.integers(1, 40),
+    channels=st.sampled_from([None, 1, 3]),
+)
+def test_any_shape_is_padded_to_any_size(width, height, size, channels):
+    found, frame = decode_padded(encode(pixels(height, width)), size, channels)
+    assert found.shape == (channels or 1, size, size)
+    assert found.flags["C_CONTIGUOUS"]
+    assert frame == frame_of(width, height, size)
+
+
+@pytest.mark.parametrize("size", [48, 61, 100, 150])
+@pytest.mark.parametrize(("width", "height"), [(100, 100), (97, 64), (64, 97), (150, 61), (41, 90)])
+def test_what_is_seen_lies_where_the_frame_says(width, height, size):
+    x, y = 0.6 * width, 0.4 * height
+    across, down = np.arange(width) - x, np.arange(height)[:, None] - y
+    blob = np.round(255 * np.exp(-(across**2 + down**2) / 32)).astype(np.uint8)
+    found, frame = decode_padded(encode(blob), size)
+    expected = [
+        (at + 0.5) * frame.scale - 0.5 + corner
+        for at, corner in zip(centre_of_light(blob), frame[1:], strict=True)
+    ]
+    assert centre_of_light(found[0]) == pytest.approx(expected, abs=0.1)
+
+
+def test_a_padded_image_of_the_right_size_is_not_touched():
+    grid = pixels(8, 8, 3)
+    found, frame = decode_padded(encode(grid), 8)
+    assert np.array_equal(found, grid.transpose(2, 0, 1))
+    assert frame == (1, 0, 0)
+
+
+def test_bad_bytes_are_refused_by_both_ways_of_decoding():
+    for content in (b"", b"hello, world"):
+        with pytest.raises(ImageError):
+            decode_padded(content, 8)
