@@ -1,6 +1,6 @@
 """The Arrow tables that cross a process: declared once, checked at every door.
 
-Legend: C classes.
+Legend: K points.
 """
 
 from collections import Counter
@@ -32,18 +32,43 @@ def features(width: int) -> pa.Field:
     return _need("features", pa.list_(_need("item", pa.float16()), width))
 
 
-def pool(content: pa.Field = IMAGE) -> pa.Schema:
-    """Unlabelled examples: images or features."""
-    return _table("pool", _need("example_id", pa.string()), content)
+CLASS = _need("label", pa.int32())
+"""The class of a row."""
 
 
-def labelled(content: pa.Field = IMAGE) -> pa.Schema:
-    """Examples with ground truth; also the validation and test splits."""
-    return _table("labelled", _need("example_id", pa.string()), content, _need("label", pa.int32()))
+def points(num_points: int) -> pa.Field:
+    """The points of a row, float32 [2K]: x0, y0, x1, y1, ... in pixels of the stored image.
+
+    0 is the centre of the first pixel; both coordinates of an unknown point are NaN.
+    """
+    return _need("label", pa.list_(_need("item", pa.float32()), 2 * num_points))
 
 
-HIDDEN = _table("hidden", _need("example_id", pa.string()), _need("label", pa.int32()))
-"""True labels of pool rows, kept apart: read by reports, never by a decision."""
+CLIPS = (_need("group", pa.string()), _need("order", pa.int32()))
+"""The clip of a row and its place in it, where the source has clips."""
+
+
+def pool(content: pa.Field = IMAGE, *, grouped: bool = False) -> pa.Schema:
+    """Unlabelled examples: images or features; ``grouped`` adds clip and place."""
+    clips = CLIPS if grouped else ()
+    return _table("pool", _need("example_id", pa.string()), content, *clips)
+
+
+def labelled(
+    content: pa.Field = IMAGE, label: pa.Field = CLASS, *, grouped: bool = False
+) -> pa.Schema:
+    """Examples with ground truth, classes or points; also the validation and test splits."""
+    clips = CLIPS if grouped else ()
+    return _table("labelled", _need("example_id", pa.string()), content, label, *clips)
+
+
+def hidden(label: pa.Field = CLASS) -> pa.Schema:
+    """True labels of pool rows, kept apart: read by reports, never by a decision."""
+    return _table("hidden", _need("example_id", pa.string()), label)
+
+
+HIDDEN = hidden()
+"""The same of classes."""
 
 REFUSED = _table(
     "refused",

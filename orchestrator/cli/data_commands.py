@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Literal
 
 import typer
@@ -17,12 +18,19 @@ from orchestrator.data.prepare import prepare as write_dataset
 from orchestrator.data.sources import KINDS
 from orchestrator.session import make_engine
 from orchestrator.signals import StopRequest
+from trainables.tasks.kinds import Points
 
 
 def prepare(
     source: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    labelled_per_class: Annotated[int, typer.Option(min=1, help="Labelled rows a class.")] = 10,
+    labelled_per_class: Annotated[
+        int | None, typer.Option(min=1, help="Labelled rows a class; 10 unless given.")
+    ] = None,
+    labelled: Annotated[
+        int | None,
+        typer.Option(min=1, help="Labelled rows in all, for landmarks; 50 unless given."),
+    ] = None,
     validation: Annotated[int, typer.Option(min=0, help="Validation rows in all.")] = 0,
     test: Annotated[int, typer.Option(min=0, help="Test rows, where the source has none.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split.")] = 0,
@@ -37,6 +45,7 @@ def prepare(
     """Turn a source of images into labelled rows, a pool, validation and test tables."""
     spec = PrepareSpec(
         labelled_per_class=labelled_per_class,
+        labelled=labelled,
         validation=validation,
         test=test,
         seed=seed,
@@ -55,13 +64,13 @@ def prepare(
             )
     counts = _counts(manifest)
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "classes": manifest.classes, **counts}))
+        typer.echo(json.dumps({"out": str(out), _called(manifest): manifest.classes, **counts}))
         return
     console.say(f"{out}: " + ", ".join(f"{n:,} {name}" for name, n in counts.items()))
     if manifest.num_duplicates:
         console.say(f"{manifest.num_duplicates} images stand in more than one split, for example:")
         for line in manifest.duplicates[:5]:
-            console.say(f"  {line}")
+            console.say(f"  {shorten(line, 200, placeholder=' ...')}")
         console.say("  --drop-duplicates refuses them; all are listed in dataset.json (first 100)")
 
 
@@ -108,4 +117,10 @@ def embed(
 def _counts(manifest: Manifest) -> dict[str, int]:
     names = ("labelled", "pool", "hidden", "validation", "test", "refused")
     rows = {name: getattr(manifest, name).num_rows for name in names}
-    return {"classes_found": len(manifest.classes), **rows, "duplicates": manifest.num_duplicates}
+    found = {f"{_called(manifest)}_found": len(manifest.classes)}
+    return {**found, **rows, "duplicates": manifest.num_duplicates}
+
+
+def _called(manifest: Manifest) -> str:
+    """What the names of the labels are."""
+    return "points" if isinstance(manifest.task, Points) else "classes"

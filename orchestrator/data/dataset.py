@@ -2,19 +2,20 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from orchestrator.address import digest
-from orchestrator.errors import DataError
+from orchestrator.errors import ConfigError, DataError
 from orchestrator.store.files import Files
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import entry_of
 from trainables.spec import Spec
+from trainables.tasks.kinds import Classes, Points, TaskSpec
 
 MANIFEST = "dataset.json"
 
@@ -22,8 +23,10 @@ MANIFEST = "dataset.json"
 class PrepareSpec(Spec):
     """How a source is split."""
 
-    labelled_per_class: Annotated[int, Field(ge=1)] = 10
-    """Labelled rows of each class."""
+    labelled_per_class: Annotated[int, Field(ge=1)] | None = None
+    """Labelled rows of each class; None: 10. Classes only."""
+    labelled: Annotated[int, Field(ge=1)] | None = None
+    """Labelled rows in all; None: 50. Points only."""
     validation: Annotated[int, Field(ge=0)] = 0
     """Validation rows in all, in the classes' own proportions, if the source has no such split."""
     test: Annotated[int, Field(ge=0)] = 0
@@ -36,6 +39,24 @@ class PrepareSpec(Spec):
     """Stop if more than this share of the rows can't be used."""
     drop_duplicates: bool = False
     """Refuse rows that are exact duplicates of a row of another split (the test split wins)."""
+
+    def of(self, kind: Literal["classification", "landmarks"]) -> Self:
+        """The same with the labelled rows that a data set of such a task has.
+
+        Raises:
+            ConfigError: It asks for labelled rows as the other task counts them.
+        """
+        if kind == "landmarks":
+            if self.labelled_per_class is not None:
+                raise ConfigError(
+                    "--labelled-per-class is for classes; these rows have points: give --labelled N"
+                )
+            return self.model_copy(update={"labelled": self.labelled or 50})
+        if self.labelled is not None:
+            raise ConfigError(
+                "--labelled is for points; these rows have classes: give --labelled-per-class N"
+            )
+        return self.model_copy(update={"labelled_per_class": self.labelled_per_class or 10})
 
 
 class Split(Spec):
@@ -76,8 +97,10 @@ class Manifest(Spec):
     """Name of the source."""
     source: str
     """The source as it was given."""
+    task: TaskSpec
+    """What the labels are."""
     classes: tuple[str, ...]
-    """Class names; a label is an index into them."""
+    """Names of the classes, a label is an index into them; or of the points, in their order."""
     channels: Annotated[int, Field(ge=1, le=4)]
     """Channels of the images: 1 grey, 3 colour; 1 for features."""
     size: int | None
@@ -104,6 +127,12 @@ class Manifest(Spec):
     num_duplicates: int = 0
     """Exact duplicates across splits in all."""
 
+    @model_validator(mode="after")
+    def _a_name_for_each(self) -> Self:
+        if len(self.classes) != self.task.num_names:
+            raise ValueError(f"classes holds {len(self.classes)} names for {self.task.num_names}")
+        return self
+
 
 class Dataset:
     """A prepared data set below a folder or URI."""
@@ -124,15 +153,27 @@ class Dataset:
         try:
             self.manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
-            raise DataError(f"{root}/{MANIFEST} can't be read: {error}") from error
+            raise DataError(
+                f"{root}/{MANIFEST} can't be read: {error}; prepare the data again"
+            ) from error
 
     @property
     def root(self) -> str:
         return self.files.root
 
     @property
+    def task(self) -> Classes | Points:
+        """What the labels are."""
+        return self.manifest.task
+
+    @property
     def num_classes(self) -> int:
         return len(self.manifest.classes)
+
+    @cached_property
+    def grouped(self) -> bool:
+        """Whether the rows say which clip they are of, and where in it."""
+        return "group" in self.read(self.manifest.labelled.files[0]).column_names
 
     def read(self, entry: FileEntry, columns: list[str] | None = None) -> pa.Table:
         """A fragment, verified against the manifest.
@@ -156,7 +197,18 @@ class Dataset:
 
     @cached_property
     def labelled_rows(self) -> tuple[int, ...]:
-        """Labelled rows of each class."""
-        labels = self.table(self.manifest.labelled, ["label"])["label"].to_numpy()
-        counts = np.bincount(labels.astype(np.int64), minlength=self.num_classes)
+        """Labelled rows of each class; for points, those in which each point is known."""
+        labels = self.table(self.manifest.labelled, ["label"])["label"]
+        if isinstance(self.task, Points):
+            known = ~np.isnan(points_of(labels)).any(axis=2)
+            return tuple(known.sum(axis=0).tolist())
+        counts = np.bincount(labels.to_numpy().astype(np.int64), minlength=self.num_classes)
         return tuple(counts.tolist())
+
+
+def points_of(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of points as float32 [N, K, 2], x before y; NaN where a point is unknown."""
+    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    width = column.type.list_size
+    whole = np.concatenate([np.zeros(0, np.float32), *flat])
+    return np.asarray(whole.reshape(len(column), width // 2, 2))

@@ -32,6 +32,7 @@ from trainables.batches import as_floats
 from trainables.images import ImageError, decode
 from trainables.models import pretrained_network
 from trainables.spec import Spec
+from trainables.tasks.kinds import Points
 
 MADE_BY = "embedding.json"
 SPLITS = ("labelled", "pool", "validation", "test")
@@ -73,7 +74,7 @@ def embed(
 
     Raises:
         ConfigError: timm knows no such network, or its weights don't load.
-        DataError: ``out`` holds something else, or a row can't be decoded.
+        DataError: The rows have points, ``out`` holds something else, or a row can't be decoded.
     """
     files, made_by = Files(out), _made_by(data, spec)
     if files.exists(MANIFEST):
@@ -107,10 +108,12 @@ def _made_by(data: Dataset, spec: EmbedSpec) -> Embedding:
 
     Raises:
         ConfigError: timm knows no such network, or its weights don't load.
-        DataError: The data set holds features already.
+        DataError: The data set holds features already, or points.
     """
     if data.manifest.embedding is not None:
         raise DataError(f"{data.root} holds features already, not images")
+    if isinstance(data.task, Points):
+        raise DataError(f"{data.root} holds points: they need images, features have no places")
     network = _network(spec)
     with torch.inference_mode():
         width = network(torch.zeros(1, 3, 32, 32)).shape[1]

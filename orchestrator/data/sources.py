@@ -1,4 +1,4 @@
-"""Where examples come from: digits, torchvision, folders, Parquet and idx files.
+"""Where examples come from: digits, torchvision, folders, Parquet, idx and landmark files.
 
 A source yields raw examples; splitting, checking and writing are done once, in `prepare`.
 """
@@ -8,58 +8,31 @@ import hashlib
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from orchestrator.data.dataset import Dataset, Embedding
+from orchestrator.data.dataset import Dataset, Manifest, points_of
+from orchestrator.data.examples import Part, RawExample, Source
+from orchestrator.data.landmarks import landmarks
+from orchestrator.data.parquet_files import parquet
 from orchestrator.errors import ConfigError, DataError
 from trainables.images import encode
+from trainables.tasks.kinds import Points
 
-Part = Literal["train", "validation", "test", "unlabelled"]
 KINDS = (
     "digits",
     "torchvision:NAME",
     "folder:PATH",
     "parquet:PATH",
     "idx:PATH",
+    "landmarks:PATH",
     "prepared:PATH",
 )
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-
-
-@dataclass(frozen=True)
-class RawExample:
-    """One example as its source gave it."""
-
-    example_id: str
-    """Stable name: it depends on the example, never on its place in the source."""
-    origin: str
-    """Where it was found, for messages."""
-    content: bytes
-    """The encoded image, or features as float16."""
-    label: str | None
-    """Class name, or None where the source holds no label."""
-    part: Part
-    """Part of the data set that the source assigns it to."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Examples and what is known of all of them."""
-
-    name: str
-    examples: Iterable[RawExample]
-    classes: tuple[str, ...] | None = None
-    """Class names in their order; None takes the sorted labels of the training part."""
-    embedding: Embedding | None = None
-    """What made the features, if the examples are no images."""
 
 
 def open_source(text: str) -> Source:
@@ -77,9 +50,11 @@ def open_source(text: str) -> Source:
     if kind == "folder" and rest:
         return _folder(Path(rest))
     if kind == "parquet" and rest:
-        return _parquet(Path(rest))
+        return parquet(Path(rest))
     if kind == "idx" and rest:
         return _idx(Path(rest))
+    if kind == "landmarks" and rest:
+        return landmarks(Path(rest))
     if kind == "prepared" and rest:
         return _prepared(rest)
     near = get_close_matches(kind, [k.partition(":")[0] for k in KINDS], n=1)
@@ -183,72 +158,6 @@ def _files(root: Path, folder: Path, label: str | None, part: Part) -> Iterator[
             yield RawExample(name, name, path.read_bytes(), label, part)
 
 
-def _parquet(path: Path) -> Source:
-    """Parquet files with ``image`` (bytes or {bytes, path}).
-
-    Columns ``label``, ``example_id`` and ``split`` are optional; a row without a label goes to the
-    pool.
-    """
-    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    if not files or not files[0].is_file():
-        raise DataError(f"parquet:{path}: no Parquet file there")
-    for file in files:
-        _check_parquet(file)
-
-    def examples() -> Iterator[RawExample]:
-        seen: Counter[str] = Counter()
-        for file in files:
-            fallback: Part = "test" if file.stem == "test" else "train"
-            at = 0
-            for batch in pq.ParquetFile(file).iter_batches(1024):
-                for row in batch.to_pylist():
-                    yield _parquet_row(row, f"{file.name} row {at}", fallback, seen)
-                    at += 1
-
-    return Source(path.stem, examples())
-
-
-def _check_parquet(file: Path) -> None:
-    try:
-        columns = pq.read_schema(file)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{file} can't be read as Parquet: {error}") from error
-    if "image" not in columns.names:
-        raise DataError(f"{file} has no column 'image', only {', '.join(columns.names)}")
-    kind = columns.field("image").type
-    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-        kind = kind.field("bytes").type
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise DataError(f"{file}: column 'image' is {kind}, must be bytes or {{bytes, path}}")
-
-
-def _parquet_row(
-    row: dict[str, Any], origin: str, fallback: Part, seen: Counter[str]
-) -> RawExample:
-    image = row["image"]
-    content = (image.get("bytes") if isinstance(image, dict) else image) or b""
-    label = row.get("label")
-    split = row.get("split")
-    parts: dict[str, Part] = {
-        "train": "train",
-        "validation": "validation",
-        "val": "validation",
-        "valid": "validation",
-        "test": "test",
-        "unlabelled": "unlabelled",
-    }
-    if split is not None and split not in parts:
-        raise DataError(f"{origin}: split {split!r} must be one of {', '.join(parts)}")
-    part = parts[split] if split is not None else fallback
-    part = "unlabelled" if label is None and part == "train" else part
-    name = row.get("example_id")
-    if name is None:  # rows that share a name and differ in its number are the same in all
-        digest = hashlib.sha256(f"{part}/{label}/".encode() + content).hexdigest()[:16]
-        seen[digest] += 1
-        name = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
-    return RawExample(str(name), origin, content, None if label is None else str(label), part)
-
-
 def _prepared(root: str) -> Source:
     """A data set that was prepared before, of images or features, to be split anew.
 
@@ -268,28 +177,52 @@ def _prepared(root: str) -> Source:
         for name, part in parts:
             for entry in getattr(manifest, name).files:
                 table = data.read(entry)
-                yield from _rows(table, column, entry.name, table["label"].to_pylist(), part)
-        known: dict[str, int] = {}
+                yield from _rows(table, column, entry.name, _labels(table, manifest), part)
+        known: dict[str, str | tuple[float, ...]] = {}
         for entry in manifest.hidden.files:
             table = data.read(entry)
-            ids, labels = table["example_id"].to_pylist(), table["label"].to_pylist()
+            ids, labels = table["example_id"].to_pylist(), _labels(table, manifest)
             known |= dict(zip(ids, labels, strict=True))
         for entry in manifest.pool.files:
             table = data.read(entry)
-            labels = [known.get(name) for name in table["example_id"].to_pylist()]
-            yield from _rows(table, column, entry.name, labels, "train")
+            found = [known.get(name) for name in table["example_id"].to_pylist()]
+            yield from _rows(table, column, entry.name, found, "train")
 
-    def _rows(
-        table: pa.Table, column: str, origin: str, labels: list[int | None], part: Part
-    ) -> Iterator[RawExample]:
-        contents = _contents(table[column])
-        names = table["example_id"].to_pylist()
-        for name, content, label in zip(names, contents, labels, strict=True):
-            known = None if label is None else manifest.classes[label]
-            where: Part = "unlabelled" if known is None else part
-            yield RawExample(name, f"{origin} {name}", content, known, where)
+    points = manifest.task if isinstance(manifest.task, Points) else None
+    return Source(manifest.name, examples(), manifest.classes, manifest.embedding, points)
 
-    return Source(manifest.name, examples(), manifest.classes, manifest.embedding)
+
+def _labels(table: pa.Table, manifest: Manifest) -> list[str | tuple[float, ...]]:
+    """The class name or the points of each row."""
+    if isinstance(manifest.task, Points):
+        flat = points_of(table["label"]).reshape(len(table), -1)
+        return [tuple(row) for row in flat.tolist()]
+    return [manifest.classes[label] for label in table["label"].to_pylist()]
+
+
+def _rows(
+    table: pa.Table,
+    column: str,
+    origin: str,
+    labels: Sequence[str | tuple[float, ...] | None],
+    part: Part,
+) -> Iterator[RawExample]:
+    """Rows of a prepared table; those without a label are unlabelled."""
+    contents, names = _contents(table[column]), table["example_id"].to_pylist()
+    grouped = "group" in table.column_names
+    groups = table["group"].to_pylist() if grouped else [None] * len(table)
+    orders = table["order"].to_pylist() if grouped else [0] * len(table)
+    for i, (name, label) in enumerate(zip(names, labels, strict=True)):
+        yield RawExample(
+            name,
+            f"{origin} {name}",
+            contents[i],
+            label if isinstance(label, str) else None,
+            "unlabelled" if label is None else part,
+            points=label if isinstance(label, tuple) else None,
+            group=groups[i],
+            order=orders[i],
+        )
 
 
 def _contents(column: pa.ChunkedArray) -> list[bytes]:
@@ -340,11 +273,3 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     if len(body) != np.prod(shape):
         raise DataError(f"{path} is cut short: {len(body)} bytes for shape {shape}")
     return body.reshape(shape)
-
-
-def labels_in_order(labels: Iterable[str]) -> tuple[str, ...]:
-    """Class names in their order: by number where all are numbers, else by name."""
-    found = set(labels)
-    if all(name.lstrip("-").isdigit() for name in found):
-        return tuple(sorted(found, key=int))
-    return tuple(sorted(found))

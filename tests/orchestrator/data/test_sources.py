@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.data.sources import RawExample, labels_in_order, open_source
+from orchestrator.data.checking import labels_in_order
+from orchestrator.data.examples import RawExample
+from orchestrator.data.sources import open_source
 from orchestrator.errors import ConfigError, DataError
 from tests.orchestrator.data.pictures import (
     digit_like,
