@@ -128,7 +128,7 @@ def _outcome(event: Event) -> str:
     if kind == "train":
         what = f"{counts['steps']:,} steps, {metrics['images_per_s']:,.0f} images/s"
     elif kind == "score":
-        values = {n: metrics[n]["accuracy"] for n in ("validation", "test")}
+        values = {n: metrics[n]["score"] for n in ("validation", "test")}
         what = f"validation {values['validation']:.4f}, test {values['test']:.4f}"
     elif kind == "label":
         refused = f", {counts['refused']:,} refused" if counts["refused"] else ""
@@ -178,8 +178,8 @@ def _row(record: RunRecord, each: RoundRecord) -> tuple[str, ...]:
         "-" if each.accepted is None else f"{each.accepted:,}",
         f"{min(rows):,}-{max(rows):,}" if rows else "-",
         "-" if each.precision is None else f"{each.precision:.4f}",
-        f"{each.validation['accuracy']:.4f}",
-        f"{each.test['accuracy']:.4f}",
+        f"{each.validation['score']:.4f}",
+        f"{each.test['score']:.4f}",
         f"{each.seconds:.1f}",
         note,
     )
@@ -190,11 +190,11 @@ def closing_lines(record: RunRecord) -> list[str]:
     lines = []
     if record.rounds and record.best_round is not None:
         first, best = record.rounds[0], record.rounds[record.best_round]
-        gain = 100 * (best.test["accuracy"] - first.test["accuracy"])
+        gain = 100 * (best.test["score"] - first.test["score"])
         lines.append(
-            f"Round {best.round} delivers {best.test['accuracy']:.4f} on the test rows: "
+            f"Round {best.round} delivers {best.test['score']:.4f} on the test rows: "
             f"{gain:+.2f} points over the supervised student of round 0 "
-            f"({first.test['accuracy']:.4f})."
+            f"({first.test['score']:.4f})."
         )
     steps = [step for each in record.rounds for step in each.steps.values()]
     found = sum(step.from_store for step in steps)

@@ -43,7 +43,7 @@ class LandmarkRecipe(Spec):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """The seed from which every random choice of the run follows."""
     images: ImageSpec = ImageSpec()
-    """Size and channels of the images; they are scaled on the longer side and padded to a square."""
+    """Size and channels of the images, which are scaled on the longer side and padded."""
     student: LandmarkNetworkSpec = LandmarkNetworkSpec()
     """The network that each round trains."""
     training: LandmarkTraining = LandmarkTraining()
@@ -54,7 +54,7 @@ class LandmarkRecipe(Spec):
     """What selectors order points by: the heatmap's mass at its peak, how narrow it is, or how near
     the heatmap and the centre branch are."""
     selector: PointSelector = ClassShare()
-    """Which points become pseudo-labels, each on its own; what it calls a class is a point's name."""
+    """Which points become pseudo-labels, each on its own; its classes are the points' names."""
     weight: Literal["uniform", "confidence"] = "uniform"
     """How much an accepted point counts: 1, or what it was ranked by."""
     policy: RoundPolicy = RoundPolicy()
@@ -66,9 +66,9 @@ class LandmarkRecipe(Spec):
             f"{path} moves over steps, which the stored table does not have"
             for path in schedules_over_steps(self.selector, "selector")
         ]
-        if self.policy.num_rounds > 1 and not self.training.batch.selected:
-            if not self.training.reads_pool:
-                faults.append("no later round would read the pool: training.batch.selected is 0")
+        reads = self.training.batch.selected or self.training.reads_pool
+        if self.policy.num_rounds > 1 and not reads:
+            faults.append("no later round would read the pool: training.batch.selected is 0")
         if faults:
             raise ValueError("; ".join(faults))
         return self

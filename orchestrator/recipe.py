@@ -110,7 +110,7 @@ class RoundPolicy(Spec):
     deliver: Literal["best", "last"] = "best"
     """Which accepted round the run delivers: the best on validation, or the last."""
     roll_back_below: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Roll a round back if its validation accuracy falls by more than this share; None never."""
+    """Roll a round back if its validation score falls by more than this share; None never."""
     label_last: bool = True
     """Label and select once more after the last round: by the last kept teacher."""
     patience_rounds: Annotated[int, Field(ge=1)] | None = None

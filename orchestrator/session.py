@@ -145,7 +145,7 @@ def _play(
         for changed in Player(config, data, store, engine, tracker, watch).play(record):
             save(changed)
         best = latest.rounds[latest.best_round or 0]
-        numbers = {"validation": best.validation["accuracy"], "test": best.test["accuracy"]}
+        numbers = {"validation": best.validation["score"], "test": best.test["score"]}
         tracker.emit(
             "run_finished", best_round=latest.best_round, stopped=latest.stopped, best=numbers
         )

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from trainables.landmarks.geometry import to_form
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DataError
@@ -15,6 +14,7 @@ from orchestrator.jobs.decoded import Decoded, decode_rows, decoded_part
 from orchestrator.jobs.job import PointTrainJob
 from orchestrator.jobs.training_rows import Bank, selected_shards
 from orchestrator.store.store import Store
+from trainables.landmarks.geometry import to_form
 from trainables.landmarks.rows import PointRows, PointSet
 from trainables.landmarks.tables import floats_of
 from trainables.randomness import id_hash

@@ -147,19 +147,20 @@ def begin_points(
     job: PointTrainJob, store: Store, data: Dataset, model: nn.Module, worker: Worker
 ) -> _Begun:
     """The training of a student that finds points."""
+    task = job.task
+    assert isinstance(task, Points)  # noqa: S101 - such a job is of such a task
     rows = load_point_set(job, store, data)
     partner = None
     if job.training.two_sources is not None:
         partner = build_model(job.student, job.form, job.task, derive(job.seed, "partner"))
     state = begin_landmarks(job.training, model, worker, partner)
-    assert isinstance(job.task, Points)  # noqa: S101 - such a job is of such a task
 
     def fitted(listen: Listener) -> dict[str, float]:
         return fit_landmarks(
             job.training,
             state,
             rows,
-            job.task,
+            task,
             job.num_steps,
             seed=job.seed,
             worker=worker,

@@ -129,8 +129,8 @@ class Conductor:
     def heard(self, number: int, outcome: TrialRound) -> bool:
         """Take a trial's round; whether the trial should play another one."""
         self._newest[number] = outcome
-        self._heard.setdefault(number, {})[outcome.round] = outcome.accuracy
-        self._study.report(number, outcome.round, outcome.accuracy)
+        self._heard.setdefault(number, {})[outcome.round] = outcome.score
+        self._study.report(number, outcome.round, outcome.score)
         self._tracker.emit("trial_round", trial=number, **outcome.plain())
         if outcome.finished:
             values = [outcome.objective(name) for name in self._spec.objectives]
@@ -153,7 +153,7 @@ class Conductor:
             return GO_ON  # played again after a restart: it was judged when it got there
         heard = self._heard[number]  # the study keeps no curve of several objectives
         found = collapse(pruning, heard, outcome.class_rows, self._labelled_rows)
-        if found.ends or not self._spec.follows_accuracy:
+        if found.ends or not self._spec.follows_score:
             return found
         if self._spec.population is not None:
             return self._follow(self._spec.population, mine, trials, outcome.round)
@@ -221,7 +221,7 @@ def _notes(outcome: TrialRound) -> dict[str, Any]:
     """What the study keeps of a trial beside its objectives."""
     return {
         "seeds": [s.seed for s in outcome.seeds],
-        "accuracies": [s.delivered for s in outcome.seeds],
+        "scores": [s.delivered for s in outcome.seeds],
         "tests": [s.test for s in outcome.seeds],
         "best_rounds": [s.best_round for s in outcome.seeds],
         "pseudo_labels": fmean(s.pseudo_labels for s in outcome.seeds),

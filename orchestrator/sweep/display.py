@@ -32,12 +32,12 @@ class SweepLines:
             self._say(event, f"{event['origin']}: {shown(event['chosen'])}")
         elif name == "trial_round":
             seeds = event["seeds"]
-            accuracy = sum(s["accuracy"] for s in seeds) / len(seeds)
-            self._best = max(accuracy, self._best or 0.0)
+            score = sum(s["score"] for s in seeds) / len(seeds)
+            self._best = max(score, self._best or 0.0)
             over = f", mean of {len(seeds)} seeds" if len(seeds) > 1 else ""
             self._say(
                 event,
-                f"round {event['round']}  validation {accuracy:.4f}{over}, "
+                f"round {event['round']}  validation {score:.4f}{over}, "
                 f"best of the sweep {self._best:.4f}",
             )
         elif name == "trial_ended" and event["state"] != "complete":
@@ -67,7 +67,7 @@ def _number(value: Any) -> str:
 
 
 def leaderboard_table(record: SweepRecord) -> Table:
-    """The best trials of a sweep: accuracy with its confidence, test, rounds, seconds of work."""
+    """The best trials of a sweep: score with its confidence, test, rounds, seconds of work."""
     title = f"{record.sweep}: {record.config.method} on {redact(record.config.data)}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("trial", "valid.", "95 %", "test", "rounds", "work s"):
@@ -82,7 +82,7 @@ def _row(place: Place) -> tuple[str, ...]:
     note = place.origin if place.state == "complete" else f"{place.state}: {place.reason}"
     return (
         str(place.trial),
-        "-" if place.accuracy is None else f"{place.accuracy:.4f}",
+        "-" if place.score is None else f"{place.score:.4f}",
         "-" if place.half_width is None else f"±{place.half_width:.4f}",
         "-" if place.test is None else f"{place.test:.4f}",
         str(place.rounds),
@@ -98,10 +98,10 @@ def closing_lines(record: SweepRecord, folder: Path) -> list[str]:
     if best is not None:
         lines.append(f"Best: trial {best.trial} with {shown(best.chosen) or 'the defaults'}.")
         own = next((p for p in record.places if p.origin == "defaults"), None)
-        if own is not None and own.accuracy is not None and best.accuracy is not None:
-            gain = 100 * (best.accuracy - own.accuracy)
+        if own is not None and own.score is not None and best.score is not None:
+            gain = 100 * (best.score - own.score)
             lines.append(
-                f"Its validation accuracy is {gain:+.2f} points against the method's own settings."
+                f"Its validation score is {gain:+.2f} points against the method's own settings."
             )
     if record.screened:
         lines.append(f"{record.screened:,} candidates were screened on stored predictions.")

@@ -24,13 +24,13 @@ class Place(Spec):
     origin: str
     """Who proposed it."""
     values: tuple[float, ...]
-    """Objectives, mean over seeds; of a pruned trial its last validation accuracy."""
-    accuracy: float | None
-    """Validation accuracy of the delivered rounds, mean over seeds."""
+    """Objectives, mean over seeds; of a pruned trial its last validation score."""
+    score: float | None
+    """Validation score of the delivered rounds, mean over seeds."""
     half_width: float | None
     """Half the width of the 95 % confidence interval of that mean; None with one seed."""
     test: float | None
-    """Test accuracy of the same rounds, mean over seeds; decided nothing."""
+    """Test score of the same rounds, mean over seeds; decided nothing."""
     seeds: tuple[int, ...]
     """Seeds that were played."""
     rounds: int
@@ -69,14 +69,14 @@ def best_of(places: Sequence[Place]) -> Place | None:
 
 def _place(trial: Trial) -> Place:
     notes = trial.notes
-    accuracies, tests = notes.get("accuracies", []), notes.get("tests", [])
+    scores, tests = notes.get("scores", []), notes.get("tests", [])
     return Place(
         trial=trial.number,
         state=trial.state,
         origin=trial.origin,
         values=trial.values,
-        accuracy=fmean(accuracies) if accuracies else None,
-        half_width=half_width(accuracies),
+        score=fmean(scores) if scores else None,
+        half_width=half_width(scores),
         test=fmean(tests) if tests else None,
         seeds=tuple(notes.get("seeds", ())),
         rounds=notes.get("rounds", 0),

@@ -36,7 +36,7 @@ def leader_of(
 ) -> int | None:
     """The trial to follow after a round, or None if this one does not lag.
 
-    ``at_round`` holds the validation accuracy of each trial after that round, this one's included.
+    ``at_round`` holds the validation score of each trial after that round, this one's included.
     """
     ranked = sorted(at_round, key=lambda n: (at_round[n], -n))
     num = int(len(ranked) * population.quantile)

@@ -1,6 +1,6 @@
 """Which trials end early. Decides on curves alone, never acts.
 
-A curve is validation accuracy by round. It rises and falls: a low threshold lifts the first rounds
+A curve is validation score by round. It rises and falls: a low threshold lifts the first rounds
 and spoils the later ones. So a trial is judged by what it can still reach, its best round so far
 carried on along its last rise, and only after a round that learned from pseudo-labels.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from orchestrator.sweep.spec import Pruning
 
 Curve = Mapping[int, float]
-"""Validation accuracy by round; rounds from 0 without a gap."""
+"""Validation score by round; rounds from 0 without a gap."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 from orchestrator.console import Console
 from orchestrator.errors import ConfigError
 from orchestrator.play import Player
+from orchestrator.recipe import Recipe
 from orchestrator.runs import begin_record, data_digest
 from orchestrator.session import make_engine
 from orchestrator.signals import StopRequest
@@ -125,7 +126,9 @@ def _screen(
     drawn, judged, refused = [], [], 0
     for chosen in draw(sweep.space, spec.sampler_seed, spec.screen.candidates):
         try:
-            judged.append(screen(sweep.played.config(chosen).recipe, evidence))
+            recipe = sweep.played.config(chosen).recipe
+            assert isinstance(recipe, Recipe)  # noqa: S101 - there would be no evidence
+            judged.append(screen(recipe, evidence))
         except (ConfigError, ValueError):
             refused += 1  # values that do not fit together, or a selector without its evidence
             continue

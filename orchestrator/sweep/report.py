@@ -42,7 +42,7 @@ def _table(record: SweepRecord) -> str:
         cells = (
             place.trial,
             place.state,
-            "" if place.accuracy is None else f"{place.accuracy:.4f}",
+            "" if place.score is None else f"{place.score:.4f}",
             "" if place.half_width is None else f"±{place.half_width:.4f}",
             "" if place.test is None else f"{place.test:.4f}",
             place.rounds,

@@ -81,9 +81,13 @@ def gather_evidence(record: RunRecord) -> Evidence:
     validation rows.
 
     Raises:
-        ConfigError: A calibrator reads features, which held-out rows do not have.
+        ConfigError: Labels are points, or a calibrator reads features, which held-out rows do not
+            have.
     """
-    for each in record.config.recipe.calibrators:
+    recipe = record.config.recipe
+    if not isinstance(recipe, Recipe):
+        raise ConfigError("sweep.screen judges labels that are classes: set it to null")
+    for each in recipe.calibrators:
         if isinstance(each, FromFeatures):
             raise ConfigError(
                 f"screening can't judge behind calibrator {each.kind}, which reads features: set "
@@ -113,7 +117,7 @@ def gather_evidence(record: RunRecord) -> Evidence:
     if held_out is None or labels is None:
         told, labels = _validation(config, data, Store(config.store), steps["train"].address)
         held_out = calibrated(tilt, told)
-    return Evidence(pool, held_out, labels, labelled, job.seed, config.recipe.calibrators)
+    return Evidence(pool, held_out, labels, labelled, job.seed, recipe.calibrators)
 
 
 def _validation(

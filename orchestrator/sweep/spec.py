@@ -7,9 +7,9 @@ from pydantic import Field, model_validator
 from trainables.spec import Spec
 
 Sampler = Literal["tpe", "gp", "cma_es", "nsga2", "random", "grid"]
-ObjectiveName = Literal["accuracy", "seconds", "pseudo_labels"]
+ObjectiveName = Literal["score", "seconds", "pseudo_labels"]
 TRIALS = 20
-MAXIMISED: frozenset[str] = frozenset({"accuracy"})
+MAXIMISED: frozenset[str] = frozenset({"score"})
 """Objectives that are better when larger; the others are better when smaller."""
 
 
@@ -78,10 +78,8 @@ class SweepSpec(Spec):
     """Who proposes: TPE, Gaussian process, CMA-ES, NSGA-II, random, or every point of a grid."""
     sampler_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the proposals; the recipe's seed belongs to the trials."""
-    objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1, max_length=3)] = (
-        "accuracy",
-    )
-    """What makes a trial good: validation accuracy of the delivered round, seconds of work, labels
+    objectives: Annotated[tuple[ObjectiveName, ...], Field(min_length=1, max_length=3)] = ("score",)
+    """What makes a trial good: validation score of the delivered round, seconds of work, labels
     taken from the pool. Test scores decide nothing."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] | None = None
     """Seeds that every trial plays and is averaged over; None plays the recipe's own."""
@@ -91,7 +89,7 @@ class SweepSpec(Spec):
     """By path: a range {low, high, scale, step} or {choices}, each with an optional `when`; laid
     over the fragments' entries. Null takes an entry out."""
     pruning: Pruning | None = None
-    """Which trials end early; None takes the median rule where accuracy is the only objective."""
+    """Which trials end early; None takes the median rule where score is the only objective."""
     population: Population | None = None
     """Population-based training over rounds, in the place of a pruning rule; None: none."""
     screen: Screening | None = None
@@ -108,20 +106,20 @@ class SweepSpec(Spec):
         return self.pruning or Pruning()
 
     @property
-    def follows_accuracy(self) -> bool:
-        """Whether accuracy after each round says how good a trial is."""
-        return self.objectives == ("accuracy",)
+    def follows_score(self) -> bool:
+        """Whether score after each round says how good a trial is."""
+        return self.objectives == ("score",)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         faults = []
-        several, only = len(self.objectives) > 1, self.objectives == ("accuracy",)
+        several, only = len(self.objectives) > 1, self.objectives == ("score",)
         if len(set(self.objectives)) < len(self.objectives):
             faults.append("objectives names one twice")
         if not only and self.pruning is not None and self.pruning.rule != "none":
-            faults.append("pruning needs accuracy as only objective: set pruning.rule to none")
+            faults.append("pruning needs score as only objective: set pruning.rule to none")
         if self.population is not None and not only:
-            faults.append("population needs accuracy as only objective")
+            faults.append("population needs score as only objective")
         if self.population is not None and self.pruning is not None:
             faults.append("population takes the place of pruning: leave one of them out")
         if several and self.sampler == "cma_es":

@@ -69,11 +69,11 @@ class Trial:
     origin: Origin
     chosen: dict[str, Any]
     curve: dict[int, float]
-    """Validation accuracy by round, mean over seeds."""
+    """Validation score by round, mean over seeds."""
     values: tuple[float, ...]
-    """Objectives; of a pruned trial its last validation accuracy."""
+    """Objectives; of a pruned trial its last validation score."""
     notes: dict[str, Any] = field(default_factory=dict)
-    """What else is known: seconds, accuracy of each seed, reason, error."""
+    """What else is known: seconds, score of each seed, reason, error."""
     foreign: tuple[str, ...] = ()
     """Parameters that it was played with and that this space does not have."""
 
@@ -177,11 +177,11 @@ class Study:
         self._standing.add(key)
         return len(self._standing) == before
 
-    def report(self, number: int, round_: int, accuracy: float) -> None:
-        """Tell a trial's validation accuracy after a round; a second time changes nothing."""
+    def report(self, number: int, round_: int, score: float) -> None:
+        """Tell a trial's validation score after a round; a second time changes nothing."""
         frozen = self._frozen(number)
-        if self._spec.follows_accuracy and round_ not in frozen.intermediate_values:
-            optuna.trial.Trial(self._study, frozen._trial_id).report(accuracy, round_)
+        if self._spec.follows_score and round_ not in frozen.intermediate_values:
+            optuna.trial.Trial(self._study, frozen._trial_id).report(score, round_)
 
     def complete(self, number: int, values: Sequence[float], **notes: Any) -> None:
         """End a trial with its objectives; values that are no numbers make it a failure."""

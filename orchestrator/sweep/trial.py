@@ -23,12 +23,12 @@ class SeedRound(Spec):
 
     seed: int
     """Seed of the run."""
-    accuracy: float
-    """Validation accuracy of the newest round."""
+    score: float
+    """Validation score of the newest round."""
     delivered: float
-    """Validation accuracy of the round that the run would deliver now."""
+    """Validation score of the round that the run would deliver now."""
     test: float
-    """Test accuracy of that round; no decision reads it."""
+    """Test score of that round; no decision reads it."""
     best_round: int
     """That round."""
     pseudo_labels: int
@@ -52,9 +52,9 @@ class TrialRound(Spec):
     """Whether no seed plays a further round."""
 
     @property
-    def accuracy(self) -> float:
-        """Validation accuracy of the newest round, mean over seeds."""
-        return fmean(s.accuracy for s in self.seeds)
+    def score(self) -> float:
+        """Validation score of the newest round, mean over seeds."""
+        return fmean(s.score for s in self.seeds)
 
     @property
     def class_rows(self) -> tuple[int, ...]:
@@ -63,7 +63,7 @@ class TrialRound(Spec):
 
     def objective(self, name: ObjectiveName) -> float:
         """An objective, mean over seeds."""
-        if name == "accuracy":
+        if name == "score":
             return fmean(s.delivered for s in self.seeds)
         if name == "seconds":
             return fmean(s.work_s for s in self.seeds)
@@ -128,9 +128,9 @@ def _stand(record: RunRecord) -> SeedRound:
     before = record.rounds[best - 1] if best else None
     return SeedRound(
         seed=record.config.recipe.seed,
-        accuracy=newest.validation["accuracy"],
-        delivered=record.rounds[best].validation["accuracy"],
-        test=record.rounds[best].test["accuracy"],
+        score=newest.validation["score"],
+        delivered=record.rounds[best].validation["score"],
+        test=record.rounds[best].test["score"],
         best_round=best,
         pseudo_labels=(before.accepted or 0) if before else 0,
         class_rows=newest.class_rows,

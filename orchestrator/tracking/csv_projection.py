@@ -14,8 +14,8 @@ COLUMNS = (
     "kept",
     "accepted",
     "precision",
-    "validation_accuracy",
-    "test_accuracy",
+    "validation_score",
+    "test_score",
     "seconds",
     "reason",
 )
@@ -35,8 +35,8 @@ class CsvProjection:
             return
         self._rows[event["round"]] = {
             **{name: event[name] for name in COLUMNS if name in event},
-            "validation_accuracy": event["validation"]["accuracy"],
-            "test_accuracy": event["test"]["accuracy"],
+            "validation_score": event["validation"]["score"],
+            "test_score": event["test"]["score"],
         }
         sink = io.StringIO()
         writer = csv.DictWriter(sink, COLUMNS)

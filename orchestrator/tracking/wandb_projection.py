@@ -131,7 +131,7 @@ class SweepProjection:
         import wandb
 
         run = self._open(self._sweep, self._sweep, {})
-        columns = ("trial", "state", "accuracy", "half_width", "test", "rounds", "work_s", "chosen")
+        columns = ("trial", "state", "score", "half_width", "test", "rounds", "work_s", "chosen")
         rows = [
             [json.dumps(place[c]) if c == "chosen" else place[c] for c in columns]
             for place in record["places"]
@@ -246,16 +246,16 @@ def _of_round(event: Event) -> dict[str, Any]:
 
 
 def _of_trial_round(event: Event) -> dict[str, Any]:
-    """A trial's round: means over seeds, and each seed's own accuracy if there are several."""
+    """A trial's round: means over seeds, and each seed's own score if there are several."""
     seeds = event["seeds"]
-    names = {"validation/accuracy": "accuracy", "validation/delivered": "delivered"}
+    names = {"validation/score": "score", "validation/delivered": "delivered"}
     names |= {"test/delivered": "test", "selection/pseudo_labels": "pseudo_labels"}
     values: dict[str, Any] = {"round": event["round"]}
     for shown, name in names.items():
         values[shown] = sum(s[name] for s in seeds) / len(seeds)
     values["work_s"] = sum(s["work_s"] for s in seeds)
     if len(seeds) > 1:
-        values |= {f"validation/seed-{s['seed']}": s["accuracy"] for s in seeds}
+        values |= {f"validation/seed-{s['seed']}": s["score"] for s in seeds}
     return values
 
 

@@ -34,8 +34,37 @@ def moved(points: Tensor, matrices: Tensor, mirrored: Sequence[int]) -> Tensor:
         for i in range(3)
     )
     found = torch.stack([x / z, y / z], dim=2)
-    mirrors = by[:, 0, 0] * by[:, 1, 1] < by[:, 0, 1] * by[:, 1, 0]
-    return torch.where(mirrors[:, None, None], found[:, list(mirrored)], found)
+    return torch.where(_mirrors(by)[:, None, None], found[:, list(mirrored)], found)
+
+
+def renamed(values: Tensor, matrices: Tensor, mirrored: Sequence[int]) -> Tensor:
+    """What is known of points [B, K] by their names in views: partners change places in mirrors."""
+    mirrors = _mirrors(matrices.to(values.device))
+    return torch.where(mirrors[:, None], values[:, list(mirrored)], values)
+
+
+def _mirrors(matrices: Tensor) -> Tensor:
+    """Which transforms [B, 3, 3] turn the image over, bool [B]."""
+    return matrices[:, 0, 0] * matrices[:, 1, 1] < matrices[:, 0, 1] * matrices[:, 1, 0]
+
+
+def warped(images: Tensor, matrices: Tensor) -> Tensor:
+    """Images [B, C, H, W] moved by pixel transforms [B, 3, 3], bilinear, mirrored at the border."""
+    high, wide = images.shape[2:]
+    rows, columns = torch.meshgrid(
+        torch.arange(high, device=images.device, dtype=torch.float32),
+        torch.arange(wide, device=images.device, dtype=torch.float32),
+        indexing="ij",
+    )
+    cells = torch.stack([columns, rows, torch.ones_like(rows)], dim=2).view(1, -1, 1, 3)
+    back = torch.linalg.inv(matrices.float()).to(images.device)
+    came_from = (cells * back[:, None]).sum(dim=3)  # sums, as in `moved`
+    came_from = came_from[..., :2] / came_from[..., 2:]
+    sides = torch.tensor([wide, high], device=images.device)
+    grid = ((2 * came_from + 1) / sides - 1).view(len(images), high, wide, 2)
+    return torch.nn.functional.grid_sample(
+        images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
 
 
 def inside(points: Tensor, size: Size) -> Tensor:

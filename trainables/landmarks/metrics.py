@@ -7,23 +7,21 @@ from typing import Literal
 
 import numpy as np
 
-Normaliser = tuple[int, int] | Literal["box", "image"]
+Normaliser = tuple[int, int] | Literal["box"] | float
 """That of `trainables.tasks.kinds.Points`."""
 NOT_FOUND = 1.0
 """Distance of a known point that was not found. House rule."""
 
 
-def distances(
-    found: np.ndarray, true: np.ndarray, normaliser: Normaliser, size: float
-) -> np.ndarray:
+def distances(found: np.ndarray, true: np.ndarray, normaliser: Normaliser) -> np.ndarray:
     """Distances of points [N, K, 2] from the true ones over the normaliser, float64 [N, K].
 
-    They are NaN where the true point is unknown, and ``NOT_FOUND`` where only it is known. ``size``
-    is the side of the images in pixels. A row whose normaliser is unknown or 0 takes the mean of
-    the other rows'; the image's side stands in where there is none.
+    They are NaN where the true point is unknown, and ``NOT_FOUND`` where only it is known. A row
+    whose normaliser is unknown or 0 takes the mean of the other rows'; where no row has one it is
+    the diagonal of the box, and where there is no box either, a pixel.
     """
     away = np.linalg.norm(found.astype(np.float64) - true, axis=2)
-    by = _normalisers(true.astype(np.float64), normaliser, size)
+    by = _normalisers(true.astype(np.float64), normaliser)
     known = np.isfinite(true).all(axis=2)
     relative = np.where(np.isfinite(away), away / by[:, None], NOT_FOUND)
     return np.where(known, relative, np.nan)
@@ -63,10 +61,10 @@ def by_point(away: np.ndarray) -> list[float | None]:
     return [float(away[has, k].mean()) if has.any() else None for k, has in enumerate(known.T)]
 
 
-def _normalisers(true: np.ndarray, normaliser: Normaliser, size: float) -> np.ndarray:
+def _normalisers(true: np.ndarray, normaliser: Normaliser) -> np.ndarray:
     """What the rows' distances are divided by, in pixels [N]."""
-    if normaliser == "image":
-        return np.full(len(true), float(size))
+    if isinstance(normaliser, float | int):
+        return np.full(len(true), float(normaliser))
     if normaliser == "box":
         held = np.isfinite(true)
         low = np.where(held, true, np.inf).min(axis=1)
@@ -76,5 +74,6 @@ def _normalisers(true: np.ndarray, normaliser: Normaliser, size: float) -> np.nd
         one, other = normaliser
         own = np.linalg.norm(true[:, one] - true[:, other], axis=1)
     usable = np.isfinite(own) & (own > 0)
-    mean = own[usable].mean() if usable.any() else float(size)
-    return np.where(usable, own, mean)
+    if usable.any():
+        return np.asarray(np.where(usable, own, own[usable].mean()))
+    return np.ones(len(true)) if normaliser == "box" else _normalisers(true, "box")

@@ -3,6 +3,7 @@
 Legend: B images, K points, H and W sides of an image, h and w sides of its maps.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -116,6 +117,12 @@ class LandmarkNetwork(nn.Module):
         found = self.heads(self.smooth(joined)).float()
         num = self._num_points
         return found[:, :num], found[:, num : num + 1], found[:, num + 1 :]
+
+
+def cut(maps: Maps, rows: Sequence[int]) -> list[Maps]:
+    """Maps of a batch as those of its parts, so many rows each."""
+    parts = (torch.split(values, list(rows)) for values in maps)
+    return [Maps(*values) for values in zip(*parts, strict=True)]
 
 
 def maps_of(network: nn.Module, images: Tensor) -> Maps:

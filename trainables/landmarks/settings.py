@@ -49,9 +49,9 @@ class LandmarkObjective(Spec):
 class PointConsistency(Spec):
     """Points that the teacher finds in one view teach the student in another.
 
-    Source: Tarvainen and Valpola, Mean teachers, NeurIPS 2017, arXiv:1703.01780, with a threshold as
-    in FixMatch, arXiv:2001.07685. Departs from the papers: targets are points, moved from one view
-    to the other by their geometry, and drawn as Gaussians.
+    Source: Tarvainen and Valpola, Mean teachers, NeurIPS 2017, arXiv:1703.01780, with a threshold
+    as in FixMatch, arXiv:2001.07685. Departs from the papers: targets are points, moved from one
+    view to the other by their geometry, and drawn as Gaussians.
     """
 
     weight: Weight = SigmoidRamp(end=1.0, until=0.4, over="steps")
@@ -67,9 +67,9 @@ class PointConsistency(Spec):
 class TwoSources(Spec):
     """Teacher-student asynchronous learning: two networks, each with supervision of its own.
 
-    The calm network learns that its heatmaps of a frame and of the neighbour frame, moved onto it by
-    optical flow, agree. The radical one learns points from two sources: tracking (what is found in
-    the moved neighbour) and detection (the candidate of the centre branch nearest to it), fused.
+    The calm network learns that its heatmaps of a frame and of the neighbour frame, moved onto it
+    by optical flow, agree. The radical one learns points from two sources: tracking (what is found
+    in the moved neighbour) and detection (the candidate of the centre branch nearest to it), fused.
     After each step the calm network absorbs the radical one, and the other way round if asked.
 
     Source: TSAL, Teacher-student asynchronous learning with multi-source consistency for facial

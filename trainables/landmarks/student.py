@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainables import teachers
 from trainables.landmarks.decode import peaks
 from trainables.landmarks.geometry import dropped_outside, moved, renamed
-from trainables.landmarks.network import LandmarkNetwork, Maps, maps_of
+from trainables.landmarks.network import LandmarkNetwork, Maps, cut, maps_of
 from trainables.landmarks.rows import KnownBatch, PointLoader, PointSet
 from trainables.landmarks.settings import LandmarkTraining
 from trainables.landmarks.terms import KnownTerms
@@ -54,7 +54,7 @@ def begin_landmarks(
     return TrainState(partner, delivered, spec.optimiser.build(partner), nothing, calm)
 
 
-def fit_landmarks(
+def fit_landmarks(  # noqa: PLR0913 - as `trainables.student.fit`, and the task
     spec: LandmarkTraining,
     state: TrainState,
     data: PointSet,
@@ -151,13 +151,7 @@ class _Stepper:
         told: dict[str, float] = {}
         for name, moving in (("radical", self._student), ("calm", self._calm)):
             maps = self._maps(moving, both, moment, name)
-            known, here, beside = (
-                Maps(*parts)
-                for parts in zip(
-                    *(m.split([rows, len(frames.images), len(frames.beside)]) for m in maps),
-                    strict=True,
-                )
-            )
+            known, here, beside = cut(maps, (rows, len(frames.images), len(frames.beside)))
             terms = self.known.of(known, batch, moment)
             terms |= act.radical(here, fused) if name == "radical" else act.calm(here, beside)
             found = self._move(moving, terms, rate)
@@ -166,7 +160,7 @@ class _Stepper:
         return told
 
     def _consistent(self, moment: Moment) -> KnownBatch | None:
-        """Pool rows in their strong view, with the points that the teacher finds in the weak one."""
+        """Pool rows in a strong view, with the points that the teacher finds in the weak one."""
         term = self._spec.consistency
         if term is None:
             return None

@@ -4,6 +4,7 @@ Legend: b rows of this worker, K points, h and w sides of the maps.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,19 +31,21 @@ class KnownTerms:
         goal, labelled = self.objective, batch.is_labelled
         ours = _rows(maps, labelled)
         points, weight = batch.points[labelled], batch.weight[labelled]
-        terms = {"heat": self.heat(ours.heat, points, weight)}
+        terms = {"heat": self.heat(ours.heat, points, weight, over="known")}
         terms |= self._centred(ours, points, moment)
         if not bool(labelled.all()):
             theirs = _rows(maps, ~labelled)
             points, weight = batch.points[~labelled], batch.weight[~labelled]
             share = moment.value(goal.selected)
             # over all points, so that a batch of few trusted ones counts little
-            terms["selected"] = share * self.heat(theirs.heat, points, weight, over="all")
+            terms["selected"] = share * self.heat(theirs.heat, points, weight)
             for name, value in self._centred(theirs, points, moment).items():
                 terms[name] = terms[name] + share * value
         return terms
 
-    def heat(self, logits: Tensor, points: Tensor, weight: Tensor, over: str = "all") -> Tensor:
+    def heat(
+        self, logits: Tensor, points: Tensor, weight: Tensor, over: Literal["all", "known"] = "all"
+    ) -> Tensor:
         """Mean divergence of the softmaxed heatmaps [b, K, h, w] from Gaussians around points.
 
         The mean is over all points of the batch or, with ``over`` 'known', those of some weight.
@@ -51,23 +54,22 @@ class KnownTerms:
         target, known = gaussians(points, size, self.stride, self.objective.sigma_px)
         total, _ = heatmap_loss(logits, target, weight * known)
         count = (weight > 0).sum() if over == "known" else torch.tensor(weight.numel())
-        return total / self._of_all(count.to(total))
+        return total / self.of_all(count.to(total))
 
     def _centred(self, maps: Maps, points: Tensor, moment: Moment) -> dict[str, Tensor]:
         """The centre's and the offsets' terms."""
         size = (maps.centre.shape[2], maps.centre.shape[3])
         centre = centre_of(points, None)
         target = centre_map(centre, size, self.stride, self.objective.sigma_px)
-        found = focal_centre_loss(maps.centre, target)
+        found, centres = focal_centre_loss(maps.centre, target)
         wanted, cell = offsets_at(points, centre, size, self.stride)
         apart, count = offset_loss(maps.offsets, wanted, cell)
-        rows = self._of_all(torch.tensor(float(len(points)), device=found.device))
         return {
-            "centre": moment.value(self.objective.centre) * found / rows,
-            "offset": moment.value(self.objective.offset) * apart / self._of_all(count),
+            "centre": moment.value(self.objective.centre) * found / self.of_all(centres),
+            "offset": moment.value(self.objective.offset) * apart / self.of_all(count),
         }
 
-    def _of_all(self, count: Tensor) -> Tensor:
+    def of_all(self, count: Tensor) -> Tensor:
         """The count over all workers, at least 1."""
         return self.worker.total(count.detach().float()).clamp(min=1)
 

@@ -66,21 +66,23 @@ class TwoSourceStep:
             apart = nn.functional.smooth_l1_loss(
                 found / self.known.stride, fused.points / self.known.stride, reduction="none"
             )
-            value = self._mean(apart.sum(dim=2) * fused.weight)
+            counted = apart.sum(dim=2) * fused.weight
+            value = self._mean(counted.sum(), torch.ones_like(counted).sum())
         return {"points": self.moment.value(self.spec.weight) * value}
 
     def calm(self, here: Maps, beside: Maps) -> dict[str, Tensor]:
         """What the calm network learns: heatmaps and structure that do not change at once."""
         stride, weight = self.known.stride, self.moment.value(self.spec.weight)
         sigma = self.known.objective.sigma_px / stride
-        apart = heatmap_distance(probabilities(here.heat), probabilities(beside.heat), sigma)
-        found = {"agreement": weight * self.moment.value(self.spec.heat) * self._mean(apart)}
-        size = stride * here.heat.shape[3]
-        extent = structure_loss(
-            peaks(here.heat, stride).points, peaks(beside.heat, stride).points, size
-        )
-        found["structure"] = weight * self.moment.value(self.spec.structure) * self._mean(extent)
-        return found
+        ones = here.heat.new_ones(here.heat.shape[:2])
+        maps = (probabilities(here.heat), probabilities(beside.heat))
+        apart = self._mean(*heatmap_distance(*maps, sigma, ones))
+        points = (peaks(here.heat, stride).points, peaks(beside.heat, stride).points)
+        extents = self._mean(*structure_loss(*points, stride * here.heat.shape[3]))
+        return {
+            "agreement": weight * self.moment.value(self.spec.heat) * apart,
+            "structure": weight * self.moment.value(self.spec.structure) * extents,
+        }
 
     @torch.no_grad()
     def exchange(self, calm: nn.Module, radical: nn.Module, snapshots: Snapshots) -> None:
@@ -96,10 +98,9 @@ class TwoSourceStep:
         if spec.radical_rate is not None:
             _absorb(radical, calm.state_dict(), spec.radical_rate)
 
-    def _mean(self, values: Tensor) -> Tensor:
-        """This worker's share of the mean over the values of all workers."""
-        count = torch.tensor(float(values.numel()), device=values.device)
-        return values.sum() / self.known.worker.total(count).clamp(min=1)
+    def _mean(self, total: Tensor, count: Tensor) -> Tensor:
+        """This worker's share of the mean over what all workers count."""
+        return total / self.known.of_all(count)
 
 
 def _absorb(network: nn.Module, other: dict[str, Tensor], rate: float) -> None:

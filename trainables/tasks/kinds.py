@@ -28,9 +28,9 @@ class Points(Spec):
     """Points, K."""
     mirrored: tuple[int, ...]
     """Which point each one becomes in the mirror image, [K]: itself, or its partner."""
-    normaliser: tuple[int, int] | Literal["box", "image"] = "box"
+    normaliser: tuple[int, int] | Literal["box"] | Annotated[float, Field(gt=0)] = "box"
     """What distances are divided by: the distance of two points, the diagonal of the box around a
-    row's known points, or the image's side."""
+    row's known points, or a number of pixels of the stored images."""
 
     @property
     def num_names(self) -> int:
@@ -44,7 +44,7 @@ class Points(Spec):
             faults.append(f"mirrored must name one of {count} points for each of them")
         elif any(self.mirrored[k] != i for i, k in enumerate(self.mirrored)):
             faults.append("mirrored must lead back to each point when it is applied twice")
-        if not isinstance(self.normaliser, str):
+        if isinstance(self.normaliser, tuple):
             one, other = self.normaliser
             if one == other or not (0 <= one < count and 0 <= other < count):
                 faults.append(f"normaliser must be two different points of {count}")

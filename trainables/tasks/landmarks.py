@@ -40,13 +40,8 @@ class Landmarks:
         return build_landmark_network(student, channels, self.num_names)
 
     def measure(self, truth: pa.Table, told: pa.Table) -> dict[str, float]:
-        return measure(
-            self._points(told, "label"),
-            self._points(truth, "label"),
-            self.spec.normaliser,
-            size=_side(truth),
-            limit=NEAR,
-        )
+        found, true = self._points(told, "label"), self._points(truth, "label")
+        return measure(distances(found, true, self.spec.normaliser), limit=NEAR)
 
     def predicted(self, told: pa.Table) -> np.ndarray:
         found: np.ndarray = np.isfinite(self._points(told, "label")).all(axis=2).sum(axis=0)
@@ -66,7 +61,7 @@ class Landmarks:
         true = self._points(truth, "label")[at.drop_null().to_numpy()]
         if not len(found):
             return Judged(np.zeros(0, np.int64), np.zeros(0, bool))
-        apart = distances(found, true, self.spec.normaliser, size=_side(truth))
+        apart = distances(found, true, self.spec.normaliser)
         there = np.isfinite(apart)
         return Judged(np.nonzero(there)[1], apart[there] <= NEAR)
 
@@ -77,7 +72,7 @@ class Landmarks:
         theirs = self._points(before, "label")[at.drop_null().to_numpy()]
         if not len(ours):
             return Changed(0, 0)
-        apart = distances(ours, theirs, self.spec.normaliser, size=None)
+        apart = distances(ours, theirs, self.spec.normaliser)
         both = np.isfinite(apart)
         return Changed(int(both.sum()), int((apart[both] > NEAR).sum()))
 

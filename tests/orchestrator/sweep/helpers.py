@@ -46,26 +46,26 @@ def space_of(space: Mapping[str, Any], *overrides: str, **sweep: Any) -> Space:
 
 def played(
     round_: int,
-    *accuracies: float,
+    *scores: float,
     finished: bool = False,
     class_rows: tuple[int, ...] = (50, 50),
     best: float | None = None,
     work_s: float = 2.0,
     pseudo_labels: int = 100,
 ) -> TrialRound:
-    """A round of a trial with one seed for each accuracy."""
+    """A round of a trial with one seed for each score."""
     seeds = tuple(
         SeedRound(
             seed=seed,
-            accuracy=accuracy,
-            delivered=accuracy if best is None else best,
-            test=accuracy - 0.01,
+            score=score,
+            delivered=score if best is None else best,
+            test=score - 0.01,
             best_round=round_,
             pseudo_labels=pseudo_labels,
             class_rows=class_rows,
             work_s=work_s,
             stopped="all rounds were played" if finished else None,
         )
-        for seed, accuracy in enumerate(accuracies)
+        for seed, score in enumerate(scores)
     )
     return TrialRound(round=round_, seeds=seeds, finished=finished)

@@ -44,12 +44,12 @@ class Stand:
         assert task is not None
         return task
 
-    def play(self, *accuracies: float, number: int | None = None, start: int = 0) -> int:
+    def play(self, *scores: float, number: int | None = None, start: int = 0) -> int:
         """Play the next trial, or this one, along a curve until the conductor ends it."""
         number = self.begin().number if number is None else number
-        for round_, accuracy in enumerate(accuracies, start):
-            best = max(accuracies[: round_ - start + 1])
-            outcome = played(round_, accuracy, best=best, finished=round_ == ROUNDS - 1)
+        for round_, score in enumerate(scores, start):
+            best = max(scores[: round_ - start + 1])
+            outcome = played(round_, score, best=best, finished=round_ == ROUNDS - 1)
             if not self.conductor.heard(number, outcome):
                 break
         return number
@@ -136,7 +136,7 @@ def test_a_trial_that_plays_its_last_round_is_complete_with_its_objective(tmp_pa
     trial = stand.trial(0)
     assert (trial.state, trial.values) == ("complete", (0.7,))
     assert trial.curve == dict(enumerate([0.5, 0.6, 0.7, 0.65, 0.66]))
-    assert trial.notes["accuracies"] == [0.7]
+    assert trial.notes["scores"] == [0.7]
     assert trial.notes["tests"] == [0.65]
     assert (trial.notes["rounds"], trial.notes["work_s"]) == (5, 2.0)
     (event,) = stand.told("trial_ended")
@@ -152,7 +152,7 @@ def test_the_objective_is_the_mean_over_seeds(tmp_path):
     trial = stand.trial(number)
     assert trial.curve == pytest.approx({0: 0.6, 1: 0.75})
     assert trial.values == pytest.approx((0.75,))
-    assert trial.notes["accuracies"] == [0.6, 0.9]
+    assert trial.notes["scores"] == [0.6, 0.9]
     assert trial.notes["seeds"] == [0, 1]
     assert trial.notes["work_s"] == 4.0
 
@@ -190,7 +190,7 @@ def test_a_collapsed_trial_is_pruned_with_its_reason_and_never_taken_up_again(tm
 
 
 def test_several_objectives_prune_collapses_only(tmp_path):
-    objectives = ["accuracy", "seconds", "pseudo_labels"]
+    objectives = ["score", "seconds", "pseudo_labels"]
     stand = Stand(tmp_path, objectives=objectives)
     for _ in range(5):
         stand.play(*level(0.9))
@@ -208,7 +208,7 @@ def test_a_failed_trial_keeps_what_it_had_played(tmp_path):
     stand.conductor.failed(number, "a row can't be decoded")
     trial = stand.trial(number)
     assert (trial.state, trial.notes["error"]) == ("failed", "a row can't be decoded")
-    assert (trial.notes["rounds"], trial.notes["accuracies"]) == (1, [0.5])
+    assert (trial.notes["rounds"], trial.notes["scores"]) == (1, [0.5])
 
 
 def test_failed_trials_are_counted(tmp_path):
@@ -333,7 +333,7 @@ def test_after_reopening_nothing_is_counted_or_told_twice(tmp_path):
 
 
 def test_rounds_that_are_played_again_are_not_judged_by_what_came_since(tmp_path):
-    """Its record would say that it ended after round 0, with the accuracy of round 0."""
+    """Its record would say that it ended after round 0, with the score of round 0."""
     sweep = {"trials": 4, "pruning": {"startup_trials": 2}}
     stand = Stand(tmp_path, **sweep)
     begun = [stand.begin().number for _ in range(4)]

@@ -13,8 +13,8 @@ SPEC = SweepSpec()
 
 
 def trial(number: int, state: State, *values: float, **notes: Any) -> Trial:
-    if "accuracies" not in notes and values:
-        notes["accuracies"] = [values[0]]
+    if "scores" not in notes and values:
+        notes["scores"] = [values[0]]
     return Trial(number, state, notes.pop("origin", "sampler"), {"x": number}, {}, values, notes)
 
 
@@ -35,7 +35,7 @@ def test_finished_trials_come_first_by_their_objective_then_pruned_then_failed()
 
 
 def test_an_objective_to_be_small_is_ordered_so():
-    spec = SweepSpec(objectives=("seconds", "accuracy"))
+    spec = SweepSpec(objectives=("seconds", "score"))
     trials = [trial(0, "complete", 12.0, 0.9), trial(1, "complete", 7.0, 0.8)]
     assert numbers(trials, spec) == [1, 0]
 
@@ -70,7 +70,7 @@ def test_a_place_holds_means_over_seeds_and_the_reason():
                 4,
                 "pruned",
                 0.5,
-                accuracies=[0.7, 0.8, 0.9],
+                scores=[0.7, 0.8, 0.9],
                 tests=[0.6, 0.7, 0.8],
                 seeds=[1, 2, 3],
                 rounds=2,
@@ -80,7 +80,7 @@ def test_a_place_holds_means_over_seeds_and_the_reason():
         ],
         SPEC,
     )
-    assert place.accuracy == pytest.approx(0.8)
+    assert place.score == pytest.approx(0.8)
     assert place.test == pytest.approx(0.7)
     # Student's 0.975 quantile with 2 degrees of freedom is 4.302653; the deviation is 0.1
     assert place.half_width == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-6)
@@ -90,7 +90,7 @@ def test_a_place_holds_means_over_seeds_and_the_reason():
 
 def test_a_failed_place_gives_its_error():
     (place,) = leaderboard([trial(0, "failed", error="fell over")], SPEC)
-    assert (place.reason, place.accuracy, place.half_width) == ("fell over", None, None)
+    assert (place.reason, place.score, place.half_width) == ("fell over", None, None)
 
 
 def test_students_interval_by_hand():

@@ -58,7 +58,7 @@ def place(trial: int, **changes) -> Place:
         "state": "complete",
         "origin": "sampler",
         "values": (0.9,),
-        "accuracy": 0.91234,
+        "score": 0.91234,
         "half_width": 0.0123,
         "test": 0.89,
         "seeds": (0, 1),
@@ -78,11 +78,11 @@ def record() -> SweepRecord:
         data="abc",
         places=(
             place(3),
-            place(0, origin="defaults", accuracy=0.9, half_width=None, test=None),
+            place(0, origin="defaults", score=0.9, half_width=None, test=None),
             place(
                 1,
                 state="pruned",
-                accuracy=None,
+                score=None,
                 chosen={SHARE: "<script>alert(1)</script>"},
                 reason="below <b>the bar</b> & more",
             ),
@@ -154,7 +154,7 @@ def test_the_terminal_shows_the_places_and_what_to_type_next(record, capfd):
     out = capfd.readouterr().out
     assert "0.9123 ±0.0123 0.8900" in " ".join(out.split())
     assert "pruned: below <b>the bar</b> & more" in " ".join(out.split())
-    assert "Its validation accuracy is +1.23 points against the method's own settings." in out
+    assert "Its validation score is +1.23 points against the method's own settings." in out
     assert "Best: trial 3 with selector.share=0.3" in out
     assert "Importance: " in out
     assert "selftrain run runs/quick-sweep-12345678/best.yaml" in out

@@ -101,8 +101,8 @@ def test_a_sweep_plays_its_trials_the_methods_own_settings_first(finished):
     assert sorted(place.trial for place in record.places) == [0, 1, 2]
     own = next(place for place in record.places if place.trial == 0)
     assert (own.origin, own.chosen) == ("defaults", {SHARE: 0.5})
-    accuracies = [place.accuracy for place in record.places]
-    assert accuracies == sorted(accuracies, reverse=True)
+    scores = [place.score for place in record.places]
+    assert scores == sorted(scores, reverse=True)
     assert record.best == record.places[0].trial
     assert all(place.rounds == 2 and place.state == "complete" for place in record.places)
     assert load_sweep(folder) == record
@@ -138,8 +138,8 @@ def test_the_best_trial_replays_from_the_store_without_any_work(finished):
     again = play(config)
     assert computed(again) == []
     best = again.rounds[again.best_round]
-    assert best.validation["accuracy"] == record.places[0].accuracy
-    assert best.test["accuracy"] == record.places[0].test
+    assert best.validation["score"] == record.places[0].score
+    assert best.test["score"] == record.places[0].test
 
 
 def test_a_trial_is_the_run_that_anybody_plays_with_its_values(copied, digits):
@@ -284,7 +284,7 @@ def older(config: RunConfig, *told: tuple[dict[str, Any], list[float]]) -> str:
     for chosen, values in told:
         study.enqueue(chosen, "warm")
         number = study.next().number
-        study.complete(number, values, accuracies=values[:1], rounds=2)
+        study.complete(number, values, scores=values[:1], rounds=2)
     data = data_digest(Dataset(config.data))
     record = SweepRecord(sweep=opened.name, status="finished", config=config, data=data)
     save_sweep(opened.folder, record)
@@ -376,10 +376,10 @@ def test_every_trial_is_an_offline_run_of_wandb_in_the_sweeps_group(copied, digi
     for run, path in opened.items():
         kind = "sweep" if run == name else "trial"
         assert (header(path).run_group, header(path).job_type) == (name, kind)
-    rounds = [row for row in history(opened[f"{name}-0001"]) if "validation/accuracy" in row]
+    rounds = [row for row in history(opened[f"{name}-0001"]) if "validation/score" in row]
     assert [row["round"] for row in rounds] == [0, 1]
     place = next(place for place in record.places if place.trial == 1)
-    assert rounds[-1]["validation/delivered"] == place.accuracy
+    assert rounds[-1]["validation/delivered"] == place.score
     (config,) = [i for i in header(opened[f"{name}-0001"]).config.update if i.key == "recipe"]
     assert f'"share":{place.chosen[SHARE]}' in config.value_json.replace(" ", "")
     assert any("leaderboard" in row or "leaderboard/_type" in row for row in history(opened[name]))

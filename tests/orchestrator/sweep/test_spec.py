@@ -10,20 +10,20 @@ from tests.orchestrator.sweep.helpers import config_of
 
 def test_the_defaults_ask_for_twenty_trials_of_tpe_ended_at_the_median():
     spec = SweepSpec()
-    assert (spec.num_trials, spec.sampler, spec.objectives) == (20, "tpe", ("accuracy",))
+    assert (spec.num_trials, spec.sampler, spec.objectives) == (20, "tpe", ("score",))
     assert (spec.pruner.rule, spec.pruner.first_round, spec.screen) == ("median", 1, None)
 
 
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        ({"objectives": ["accuracy", "accuracy"]}, "objectives names one twice"),
+        ({"objectives": ["score", "score"]}, "objectives names one twice"),
         (
-            {"objectives": ["accuracy", "seconds"], "pruning": {"rule": "median"}},
+            {"objectives": ["score", "seconds"], "pruning": {"rule": "median"}},
             "set pruning.rule to none",
         ),
         (
-            {"objectives": ["accuracy", "seconds"], "sampler": "cma_es"},
+            {"objectives": ["score", "seconds"], "sampler": "cma_es"},
             "cma_es takes one objective; nsga2, tpe and gp take several",
         ),
         ({"seeds": []}, "at least one seed and none twice"),
@@ -45,13 +45,13 @@ def test_what_does_not_fit_together_is_refused(fields, fault):
 
 def test_all_misfits_are_told_at_once():
     with pytest.raises(ValidationError, match="names one twice; .*cma_es.*; seeds must"):
-        SweepSpec(objectives=("accuracy", "accuracy"), sampler="cma_es", seeds=())
+        SweepSpec(objectives=("score", "score"), sampler="cma_es", seeds=())
 
 
 def test_several_objectives_need_no_word_about_pruning():
-    assert SweepSpec(objectives=("accuracy", "seconds")).objectives == ("accuracy", "seconds")
+    assert SweepSpec(objectives=("score", "seconds")).objectives == ("score", "seconds")
     pruning = Pruning(rule="none")
-    assert SweepSpec(objectives=("accuracy", "seconds"), pruning=pruning).pruning == pruning
+    assert SweepSpec(objectives=("score", "seconds"), pruning=pruning).pruning == pruning
 
 
 def test_a_screen_may_keep_all_but_the_first_trial():
@@ -75,7 +75,7 @@ def test_the_block_survives_its_plain_form():
 
 def test_a_dumped_spec_means_the_same_when_it_is_read_again():
     for spec in (
-        SweepSpec(objectives=("accuracy", "seconds")),
+        SweepSpec(objectives=("score", "seconds")),
         SweepSpec(population={}),
         SweepSpec(sampler="grid"),
     ):

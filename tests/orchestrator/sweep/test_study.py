@@ -91,7 +91,7 @@ def test_a_value_that_is_no_number_is_a_failure(tmp_path):
 
 
 def test_several_objectives_have_their_directions_and_no_curve(tmp_path):
-    objectives = ("accuracy", "seconds", "pseudo_labels")
+    objectives = ("score", "seconds", "pseudo_labels")
     study = opened(tmp_path, space_of(TWO), objectives=objectives, sampler="nsga2")
     study.next()
     study.report(0, 0, 0.7)
@@ -259,7 +259,7 @@ def test_every_sampler_proposes_legal_values_beside_told_known_and_screened_tria
             study.complete(number, [proposal.chosen[RATE]])
 
 
-@pytest.mark.parametrize(("objective", "sign"), [("accuracy", -1), ("seconds", 1)])
+@pytest.mark.parametrize(("objective", "sign"), [("score", -1), ("seconds", 1)])
 def test_a_sampler_that_learns_goes_to_where_the_objective_is_good(tmp_path, objective, sign):
     """The seed is fixed, so the test is exact."""
     space = space_of({SHARE: TWO[SHARE]})
@@ -391,7 +391,7 @@ def test_importances_need_a_few_trials_and_name_the_parameter_that_mattered(tmp_
 def test_importances_of_several_objectives_are_those_of_good_values_of_the_first(tmp_path, recwarn):
     """Among good trials the share decides, among bad ones the rate."""
     space = space_of(TWO)
-    study = opened(tmp_path, space, objectives=("accuracy", "seconds"), sampler="random")
+    study = opened(tmp_path, space, objectives=("score", "seconds"), sampler="random")
     for chosen in draw(space, 0, 60):
         good = chosen[SHARE] > 0.5
         study.add(chosen, "known", [1 + chosen[SHARE] if good else chosen[RATE], 1.0])

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.tracking.csv_projection import COLUMNS, FILE, CsvProjection
 
 
-def finished(number: int, accuracy: float = 0.5, **fields: Any) -> dict[str, Any]:
+def finished(number: int, score: float = 0.5, **fields: Any) -> dict[str, Any]:
     return {
         "event": "round_finished",
         "round": number,
@@ -17,8 +17,8 @@ def finished(number: int, accuracy: float = 0.5, **fields: Any) -> dict[str, Any
         "reason": "kept",
         "accepted": 10,
         "precision": None,
-        "validation": {"accuracy": accuracy, "rows": 3},
-        "test": {"accuracy": accuracy / 2},
+        "validation": {"score": score, "rows": 3},
+        "test": {"score": score / 2},
         "seconds": 1.5,
         "steps": {},
     } | fields
@@ -39,17 +39,17 @@ def test_every_finished_round_is_a_line_with_the_declared_columns(tmp_path, proj
     projection.hear(finished(1, 0.75, precision=0.9))
     first, second = lines(tmp_path)
     assert tuple(first) == COLUMNS
-    assert (first["validation_accuracy"], first["test_accuracy"]) == ("0.5", "0.25")
+    assert (first["validation_score"], first["test_score"]) == ("0.5", "0.25")
     assert (first["precision"], second["precision"]) == ("", "0.9")
 
 
 def test_a_round_that_is_played_again_replaces_its_line(tmp_path, projection):
-    for accuracy in (0.5, 0.75):
+    for score in (0.5, 0.75):
         projection.hear({"event": "run_started"})
-        projection.hear(finished(0, accuracy))
+        projection.hear(finished(0, score))
     projection.hear(finished(0, 0.875))
     (line,) = lines(tmp_path)
-    assert line["validation_accuracy"] == "0.875"
+    assert line["validation_score"] == "0.875"
 
 
 def test_a_shorter_run_leaves_no_lines_of_a_longer_one(tmp_path, projection):

@@ -1,0 +1,29 @@
+"""TSAL: a radical and a calm network that learn from several sources and absorb each other.
+
+Source: Meng et al., Teacher-Student Asynchronous Learning with Multi-Source Consistency for Facial
+Landmark Detection, arXiv:2012.06711. The released step can't be run, so this is built from the
+paper's text and not a reproduction of its results; `trainables.landmarks.settings.TwoSources` says
+where it departs.
+"""
+
+from orchestrator.landmark_recipe import LandmarkRecipe
+from orchestrator.method import Method
+from orchestrator.recipe import RoundPolicy
+from trainables.batches import BatchPlan
+from trainables.landmarks.settings import LandmarkTraining, TwoSources
+from trainables.student import StepCount
+
+METHOD = Method(
+    summary="Landmarks in video: two networks with sources of their own absorb each other.",
+    source="TSAL, Meng et al., arXiv:2012.06711",
+    departs="optical flow is OpenCV's DIS; heatmaps are softmaxed; rates fit short rounds",
+    search=("landmarks", "tsal"),
+    recipe=LandmarkRecipe(
+        training=LandmarkTraining(
+            steps=StepCount(first_round=600),
+            batch=BatchPlan(labelled=16, selected=0, pool=16),
+            two_sources=TwoSources(),
+        ),
+        policy=RoundPolicy(num_rounds=1, label_last=False),
+    ),
+)
