@@ -17,6 +17,7 @@ from orchestrator.loading import load_config
 from orchestrator.plan import plan_run
 from orchestrator.runs import find_run, load_run
 from orchestrator.session import play_run
+from orchestrator.sheets import Which, contact_sheet
 from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweep.display import closing_lines as sweep_lines
@@ -126,6 +127,23 @@ def _show_sweep(folder: Path, *, as_json: bool) -> None:
     console.rich.print(leaderboard_table(record))
     for line in sweep_lines(record, folder):
         console.say(line)
+
+
+def sheet(
+    name: RunName,
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    round_: Annotated[int | None, typer.Option("--round", help="Round; the last one.")] = None,
+    rows: Annotated[int, typer.Option(min=1, max=400, help="Rows to draw.")] = 24,
+    columns: Annotated[int, typer.Option(min=1, max=40, help="Rows side by side.")] = 6,
+    which: Annotated[
+        Which, typer.Option(help="Rows at equal distances, or by the teacher's confidence.")
+    ] = "even",
+    runs: RunsFolder = Path("runs"),
+) -> None:
+    """Draw pool rows with their pseudo-labels on one sheet, to look at."""
+    content = contact_sheet(load_run(find_run(runs, name)), round_, rows, columns, which)
+    out.write_bytes(content)
+    Console().say(f"wrote {out}")
 
 
 def explain(

@@ -12,10 +12,11 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from torch import nn
 
 from trainables.beliefs import Beliefs
+from trainables.drawing import captioned
 from trainables.landmarks.network import LandmarkNetworkSpec
 from trainables.models import AnyModel, build
 from trainables.tasks.kinds import Classes
-from trainables.tasks.outcomes import Accepted, Changed, Judged
+from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,15 @@ class Classification:
         known = pc.is_valid(at).to_numpy()
         labels = chosen["label"].to_numpy().astype(np.int64)[known]
         return Judged(labels, labels == truth["label"].take(at.drop_null()).to_numpy())
+
+    def drawn(self, pixels: np.ndarray, shown: Shown, names: tuple[str, ...]) -> np.ndarray:
+        label = int(shown.told["label"][0].as_py())
+        sure = float(shown.told["confidence"][0].as_py())
+        accepted = "" if shown.chosen.num_rows else " (not accepted)"
+        right = None
+        if shown.truth is not None and shown.truth.num_rows:
+            right = int(shown.truth["label"][0].as_py()) == label
+        return captioned(pixels, f"{names[label]} {sure:.2f}{accepted}", right=right)
 
     def changed(self, now: pa.Table, before: pa.Table) -> Changed:
         at = pc.index_in(now["example_id"], before["example_id"].combine_chunks())

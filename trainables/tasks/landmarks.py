@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import nn
 
+from trainables.drawing import drawn
 from trainables.landmarks.metrics import distances, measure
 from trainables.landmarks.network import LandmarkNetworkSpec, build_landmark_network
 from trainables.landmarks.tables import floats_of
 from trainables.models import AnyModel
 from trainables.tasks.kinds import Points
-from trainables.tasks.outcomes import Accepted, Changed, Judged
+from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown
 
 NEAR = 0.1
 """A point within this share of the normaliser is right; one that moved further has changed."""
@@ -64,6 +65,13 @@ class Landmarks:
         apart = distances(found, true, self.spec.normaliser)
         there = np.isfinite(apart)
         return Judged(np.nonzero(there)[1], apart[there] <= NEAR)
+
+    def drawn(self, pixels: np.ndarray, shown: Shown, names: tuple[str, ...]) -> np.ndarray:
+        del names  # a dot's colour tells the point
+        weights = np.zeros(self.num_names, np.float32)
+        if shown.chosen.num_rows:
+            weights = floats_of(shown.chosen, "weights")[0]
+        return drawn(pixels, self._points(shown.told, "label")[0], weights)
 
     def changed(self, now: pa.Table, before: pa.Table) -> Changed:
         at = pc.index_in(now["example_id"], before["example_id"].combine_chunks())

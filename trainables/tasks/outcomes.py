@@ -6,6 +6,7 @@ Legend: n elements.
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,15 @@ class Changed:
     """Elements that both tell."""
     changed: int
     """Those of them that they tell otherwise."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is known of one row that is drawn; each table holds that row or none."""
+
+    told: pa.Table
+    """The row of the prediction table."""
+    chosen: pa.Table
+    """The row of the selection."""
+    truth: pa.Table | None
+    """The row of the hidden labels, where there are any."""

@@ -20,7 +20,7 @@ from trainables.models import AnyModel, Mlp, SmallCnn, TimmModel
 from trainables.tasks.classification import Classification
 from trainables.tasks.kinds import Classes, TaskSpec
 from trainables.tasks.landmarks import Landmarks
-from trainables.tasks.outcomes import Accepted, Changed, Judged
+from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown
 
 AnyStudent = AnyModel | LandmarkNetworkSpec
 ANY_STUDENT: TypeAdapter[AnyStudent] = TypeAdapter(
@@ -60,6 +60,9 @@ class Task(Protocol):
 
     def judged(self, chosen: pa.Table, truth: pa.Table) -> Judged:
         """Accepted elements whose truth is known, and those of them that are right."""
+
+    def drawn(self, pixels: np.ndarray, shown: Shown, names: tuple[str, ...]) -> np.ndarray:
+        """An image uint8 [C, H, W] with what a round says of it, uint8 [3, H', W'], to look at."""
 
     def changed(self, now: pa.Table, before: pa.Table) -> Changed:
         """How many elements two prediction tables of the same rows tell otherwise."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainables.landmarks.drawing import GAP, LEAST_SIDE, RADIUS, colour_of, drawn, sheet
+from trainables.drawing import GAP, LEAST_SIDE, RADIUS, colour_of, drawn, sheet
 
 NAN = float("nan")
 GREY = np.full((1, 64, 64), 90, np.uint8)

@@ -1,4 +1,4 @@
-"""Images with their points drawn in, for people to look at.
+"""Images with their labels drawn in, for people to look at.
 
 Legend: C channels (1 or 3), H x W pixels, K points.
 """
@@ -13,6 +13,8 @@ LEAST_SIDE = 256
 """Images are enlarged until both sides have as many pixels."""
 RADIUS = 4
 """Of a dot, in pixels of the drawing."""
+CAPTION = 20
+"""Height of the words below an image, in pixels."""
 GAP = 4
 """Between the images of a sheet, in pixels."""
 
@@ -28,10 +30,8 @@ def drawn(
     It is enlarged by a whole number. A point keeps its colour from image to image; its dot is
     hollow where its weight [K] is 0. With ``names`` [K] each dot has its name beside it.
     """
-    colour = np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0)
-    factor = max(1, -(-LEAST_SIDE // min(pixels.shape[1:])))
-    image = Image.fromarray(np.ascontiguousarray(colour))
-    image = image.resize((image.width * factor, image.height * factor), Image.Resampling.BILINEAR)
+    image = _enlarged(pixels)
+    factor = image.width // pixels.shape[2]
     pen = ImageDraw.Draw(image)
     for k, (x, y) in enumerate(((points + 0.5) * factor - 0.5).tolist()):
         if not np.isfinite([x, y]).all():
@@ -42,6 +42,28 @@ def drawn(
         if names is not None:
             pen.text((x + RADIUS + 2, y - 2 * RADIUS), names[k], fill=colour_of(k))
     return _first(image)
+
+
+def captioned(pixels: np.ndarray, text: str, *, right: bool | None = None) -> np.ndarray:
+    """The image uint8 [C, H, W] above its label in words, uint8 [3, H', W'].
+
+    The words are green where the label is known to be right, red where it is known to be wrong.
+    """
+    image = _enlarged(pixels)
+    colour = {True: (80, 220, 80), False: (255, 80, 80), None: (255, 255, 255)}[right]
+    whole = Image.new("RGB", (image.width, image.height + CAPTION))
+    whole.paste(image, (0, 0))
+    ImageDraw.Draw(whole).text((4, image.height + 4), text, fill=colour)
+    return _first(whole)
+
+
+def _enlarged(pixels: np.ndarray) -> Image.Image:
+    """The image in colours, enlarged by a whole number."""
+    colour = np.broadcast_to(pixels, (3, *pixels.shape[1:])).transpose(1, 2, 0)
+    factor = max(1, -(-LEAST_SIDE // min(pixels.shape[1:])))
+    image = Image.fromarray(np.ascontiguousarray(colour))
+    size = (image.width * factor, image.height * factor)
+    return image.resize(size, Image.Resampling.BILINEAR)
 
 
 def colour_of(point: int) -> tuple[int, int, int]:
