@@ -86,4 +86,8 @@ def read_image(path: Path) -> tuple[bytes, str | None]:
 
 def writable(text: str) -> bool:
     """Whether a text can be written as UTF-8: names of files and JSON may hold lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
