@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestrator.data.examples import RawExample, Source
+from orchestrator.data.examples import RawExample, Source, writable
 from orchestrator.errors import DataError
 from trainables.images import ImageError, decode
 
@@ -46,7 +46,7 @@ def check(source: Source, told: Callable[[int], None]) -> tuple[Checked, tuple[s
     """Rows, refused rows and the names of classes or points; ``told`` hears rows read so far.
 
     Raises:
-        DataError: Two rows share an id.
+        DataError: Two rows share an id, or a name can't be written.
     """
     checked = Checked()
     kept: list[tuple[RawExample, str, tuple[int, ...]]] = []
@@ -58,6 +58,8 @@ def check(source: Source, told: Callable[[int], None]) -> tuple[Checked, tuple[s
                 "ids must be unique"
             )
         origins[example.example_id] = example.origin
+        if not writable(f"{example.example_id}{example.origin}{example.group or ''}"):
+            raise DataError(f"a row of {example.origin!r} has a name that UTF-8 can't hold")
         try:
             pixels = _read(source, example)
         except ImageError as error:

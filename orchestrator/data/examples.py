@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from orchestrator.data.dataset import Embedding
@@ -58,3 +59,35 @@ class Source:
     """What made the features, if the examples are no images."""
     points: Points | None = None
     """What the points are, if the labels are points; None: they are classes."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one file, or several of one kind, add to a source of points."""
+
+    origin: str
+    """For messages."""
+    examples: Iterable[RawExample]
+    num_coordinates: int | None = None
+    """Numbers of a row's points, 2K; None: it holds no points."""
+    names: tuple[str, ...] | None = None
+    """Names of the points, if it knows them."""
+    images: frozenset[Path] = frozenset()
+    """Image files that it accounts for."""
+
+
+def read_image(path: Path) -> tuple[bytes, str | None]:
+    """The content of a file, and why it can't be read."""
+    try:
+        return path.read_bytes(), None
+    except OSError as error:
+        return b"", f"the file can't be read: {error.strerror}"
+
+
+def writable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: names of files and JSON may hold lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.data.examples import writable
 from orchestrator.errors import DataError
 from trainables.tasks.kinds import Points
 
@@ -69,7 +70,7 @@ def read_json(file: Path) -> Any:
 def _landmarks(found: Any, where: str, faults: list[str]) -> Landmarks:
     if not isinstance(found, dict):
         raise DataError(f"{where}: must be an object with {', '.join(KEYS)}")
-    reading = _Reading(_names(found.get("names"), faults), faults)
+    reading = _Reading(names_of(found.get("names"), "names", faults), faults)
     mirrored = reading.mirrored(found.get("flip_pairs", []))
     normaliser = reading.normaliser(found.get("normaliser", "box"))
     if faults:
@@ -78,15 +79,19 @@ def _landmarks(found: Any, where: str, faults: list[str]) -> Landmarks:
     return Landmarks(reading.names, task)
 
 
-def _names(found: Any, faults: list[str]) -> tuple[str, ...]:
+def names_of(found: Any, where: str, faults: list[str]) -> tuple[str, ...]:
+    """A list of names; what is wrong with it is added to ``faults``."""
     if not isinstance(found, list) or not found:
-        faults.append("names must be a list of the points' names")
+        faults.append(f"{where} must be a list of the points' names")
         return ()
     if odd := [name for name in found if not isinstance(name, str) or not name.strip()]:
-        faults.append(f"names must be texts, found {odd[0]!r}")
+        faults.append(f"{where} must be texts, found {odd[0]!r}")
+        return ()
+    if odd := [name for name in found if not writable(name)]:
+        faults.append(f"{where} must be plain texts, found {odd[0]!r}")
         return ()
     faults += [
-        f"{name!r} stands in names {found.count(name)} times"
+        f"{name!r} stands in {where} {found.count(name)} times"
         for name in dict.fromkeys(found)
         if found.count(name) > 1
     ]

@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as kinds
 
-from orchestrator.data.examples import RawExample
-from orchestrator.data.landmark_found import Found
+from orchestrator.data.examples import Found, RawExample
 from orchestrator.data.parquet_files import (
     columns_of,
     content_of,
@@ -68,6 +67,8 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _is_name(kind: pa.DataType) -> bool:
+    if kinds.is_dictionary(kind):
+        return _is_name(kind.value_type)
     texts = kinds.is_string(kind) or kinds.is_large_string(kind)
     return bool(texts or kinds.is_integer(kind) or kinds.is_null(kind))
 

@@ -1,44 +1,84 @@
-"""`landmarks:PATH`: images with points, out of a Parquet file or of all files in a folder."""
+"""`landmarks:PATH`: images with points, out of one file or of all files in a folder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from orchestrator.data.examples import Source
-from orchestrator.data.landmark_found import Found
+from orchestrator.data.coco import coco
+from orchestrator.data.examples import IMAGE_SUFFIXES, Found, Source
 from orchestrator.data.landmark_names import (
+    FILE,
+    MANIFEST_FILE,
     Landmarks,
     called,
     numbered,
     read_landmarks,
 )
 from orchestrator.data.landmark_rows import point_rows
+from orchestrator.data.pts import image_files
+from orchestrator.data.video import SUFFIXES as VIDEOS
+from orchestrator.data.video import video
 from orchestrator.errors import DataError
+
+WANTED = "Parquet files, COCO keypoints files (.json), images with .pts files, or videos"
 
 
 def landmarks(path: Path) -> Source:
-    """All rows of a file, or of a folder's Parquet files together.
+    """All rows of a file, or of all files in a folder together.
+
+    Parquet and COCO files lie in the folder itself, images with their ``.pts`` files and videos
+    anywhere below it.
 
     Raises:
+        ConfigError: There is a video and PyAV is not installed.
         DataError: There is nothing of these kinds, a file can't be read, or the files differ in
             their points.
     """
     if not path.exists():
         raise DataError(f"landmarks:{path} is not there")
-    folder = path if path.is_dir() else path.parent
-    given = read_landmarks(folder)
-    found = list(_found(path))
+    given = read_landmarks(path if path.is_dir() else path.parent)
+    found = list(_in_folder(path)) if path.is_dir() else [_file(path)]
     if not found:
-        raise DataError(f"landmarks:{path}: no Parquet file there")
+        raise DataError(f"landmarks:{path} holds no {WANTED}")
     points = _agreed(path, given, found)
     examples = chain.from_iterable(each.examples for each in found)
-    name = path.name if path.is_dir() else path.stem
+    name = path.resolve().name if path.is_dir() else path.stem
     return Source(name, examples, points.names, points=points.task)
 
 
-def _found(path: Path) -> Iterator[Found]:
-    for file in sorted(path.glob("*.parquet")) if path.is_dir() else [path]:
-        yield point_rows(file)
+def _file(file: Path) -> Found:
+    suffix = file.suffix.lower()
+    if suffix == ".parquet":
+        return point_rows(file)
+    if suffix == ".json":
+        return coco(file)
+    if suffix in VIDEOS:
+        return video(file)
+    raise DataError(f"landmarks:{file} must be a folder, or one of these: {WANTED}")
+
+
+def _in_folder(root: Path) -> Iterator[Found]:
+    tables = [file for file in _of(root.iterdir()) if file.suffix.lower() in (".parquet", ".json")]
+    found = [_file(file) for file in tables if file.name not in (FILE, MANIFEST_FILE)]
+    yield from found
+    taken = frozenset(chain.from_iterable(each.images for each in found))
+    below = [
+        file
+        for file in _of(root.rglob("*"))
+        if not any(part.startswith(".") for part in file.relative_to(root).parts)
+    ]
+    marked = [file for file in below if file.suffix.lower() == ".pts"]
+    images = [f for f in below if f.suffix.lower() in IMAGE_SUFFIXES and f not in taken]
+    if images or marked:
+        yield image_files(root, images, marked)
+    for file in below:
+        if file.suffix.lower() in VIDEOS:
+            yield video(file)
+
+
+def _of(paths: Iterable[Path]) -> list[Path]:
+    """The files among paths, in order."""
+    return sorted(path for path in paths if path.is_file())
 
 
 def _agreed(path: Path, given: Landmarks | None, found: list[Found]) -> Landmarks:

@@ -10,7 +10,9 @@ from trainables.schemas import (
     SchemaError,
     conform,
     features,
+    hidden,
     labelled,
+    points,
     pool,
     predictions,
     selection,
@@ -20,7 +22,11 @@ ALL = {
     "pool": pool(),
     "labelled": labelled(),
     "pool of features": pool(features(2)),
+    "pool of clips": pool(grouped=True),
+    "labelled with points": labelled(label=points(2)),
+    "labelled frames of clips": labelled(label=points(2), grouped=True),
     "hidden": HIDDEN,
+    "hidden points": hidden(points(2)),
     "refused": REFUSED,
     "predictions": predictions(3),
     "hard selection": selection(3, soft=False),
@@ -31,6 +37,9 @@ VALUES = {
     "image": [b"1", b"2"],
     "features": np.array([[0.5, -1], [2, 0]], np.float16).tolist(),
     "label": [0, 2],
+    "points": [[0.5, 1, 2, 3], [-1, 7.25, 4, 4]],
+    "group": ["a", "b"],
+    "order": [3, 0],
     "origin": ["x", "y"],
     "reason": ["why", "why"],
     "confidence": [0.5, 0.9],
@@ -47,6 +56,8 @@ def loose(schema: pa.Schema, **changed: pa.Array) -> pa.Table:
         if field.name == "target":
             soft = pa.types.is_fixed_size_list(field.type)
             values = [[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]] if soft else [1, 2]
+        elif field.name == "label" and pa.types.is_fixed_size_list(field.type):
+            values = VALUES["points"]
         else:
             values = VALUES[field.name]
         kind = field.type
@@ -127,6 +138,32 @@ def test_nulls_inside_a_list_are_refused():
     table = loose(predictions(3), log_probs=pa.array([[-1, None, -1], [-1, -1, None]], kind))
     with pytest.raises(SchemaError, match="log_probs holds 2 nulls"):
         conform(table, predictions(3), "here")
+
+
+def test_points_may_be_unknown_but_not_null():
+    schema, kind = labelled(label=points(1)), pa.list_(pa.float32(), 2)
+    image, name = pa.array([b"1"]), pa.array(["a"])
+
+    def table(x: float | None) -> pa.Table:
+        return pa.table({"example_id": name, "image": image, "label": pa.array([[x, 1.0]], kind)})
+
+    found = conform(table(math.nan), schema, "here")["label"].to_pylist()
+    assert math.isnan(found[0][0]) and found[0][1] == 1
+    with pytest.raises(SchemaError, match="label holds 1 nulls"):
+        conform(table(None), schema, "here")
+
+
+def test_tables_of_clips_and_of_rows_alone_do_not_stand_for_each_other():
+    with pytest.raises(SchemaError, match="missing group: string; missing order: int32"):
+        conform(loose(pool()), pool(grouped=True), "here")
+    with pytest.raises(SchemaError, match="surplus group: string; surplus order: int32"):
+        conform(loose(pool(grouped=True)), pool(), "here")
+
+
+def test_another_number_of_points_or_classes_in_their_place_are_refused():
+    for other in (labelled(label=points(3)), labelled()):
+        with pytest.raises(SchemaError, match="label is .*must be"):
+            conform(loose(labelled(label=points(2))), other, "here")
 
 
 def test_another_number_of_classes_is_refused():
