@@ -2,10 +2,11 @@
 
     python benchmarks/landmarks.py --source landmarks:data/flies-raw --seeds 0,1,2
 
-The data: 3,000 crops around two flies with 13 points, split by time (landmarks.json or manifest.json
-beside the Parquet file names them). Each seed draws its own labelled frames; the rest of the
-training block is unlabelled, the test block comes after it. One network and one size of images for
-all; a run is one thread of this process, in bfloat16 unless told otherwise.
+The data: 3,000 crops around two flies with 13 points, split by time (landmarks.json or
+manifest.json beside the Parquet file names them). Each seed draws its own labelled frames; the rest
+of the training block is unlabelled, the test block comes after it. One network and one size of
+images for all, views turned by any angle (flies walk anywhere) and mirrored; a run is one thread of
+this process, in bfloat16 unless told otherwise.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from orchestrator.console import Console
 from orchestrator.data.dataset import PrepareSpec
 from orchestrator.data.prepare import already_prepared, prepare
 from orchestrator.loading import build_config
+from orchestrator.methods import load_method
 from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
-from trainables.tasks.kinds import Points
 
 LABELLED = (20, 50, 200)
 METHODS = (
@@ -36,6 +37,13 @@ METHODS = (
     "landmark_mean_teacher",
     "tsal",
 )
+
+TURNED = {"flip": 0.5, "rotate": 180}
+VIEWS = {  # the views of each part of a recipe that a method may have
+    "recipe.training.objective": ("labelled_view", "selected_view"),
+    "recipe.training.consistency": ("weak", "strong"),
+    "recipe.training.two_sources": ("view", "second"),
+}
 
 
 def main() -> None:
@@ -58,26 +66,32 @@ def main() -> None:
         f"recipe.images.size={args.size}",
         f"recipe.training.precision={args.precision}",
         f"recipe.labelling.precision={args.precision}",
-        *args.set,
     ]
     for seed in map(int, args.seeds.split(",")):
         for labelled in map(int, args.labelled.split(",")):
             data = f"{args.data}-{labelled}-{seed}"
             split = PrepareSpec(labelled=labelled, seed=seed)
-            if already_prepared(args.source, Path(data), split.of(_any_points())) is None:
+            if already_prepared(args.source, Path(data), split) is None:
                 prepare(args.source, Path(data), split)
             for method in args.methods.split(","):
                 key = f"{method}{args.name}/{labelled}/{seed}"
                 if key not in found:
-                    found[key] = play(method, data, [*common, f"recipe.seed={seed}"])
+                    overrides = [*common, *turned(method), *args.set, f"recipe.seed={seed}"]
+                    found[key] = play(method, data, overrides)
                     args.out.parent.mkdir(parents=True, exist_ok=True)
                     args.out.write_text(json.dumps(found, indent=1))
                 print(key, found[key], flush=True)
     print(table(found))
 
 
-def _any_points() -> Points:
-    return Points(num_points=1, mirrored=(0,))
+def turned(method: str) -> list[str]:
+    """Overrides that let every view of a method's recipe turn and mirror."""
+    recipe, found = load_method(method).recipe.plain(), []
+    for path, names in VIEWS.items():
+        part = recipe["training"][path.rpartition(".")[2]]
+        if part is not None:
+            found += [f"{path}.{n}.{k}={v}" for n in names for k, v in TURNED.items()]
+    return found
 
 
 def play(method: str, data: str, overrides: list[str]) -> dict[str, Any]:

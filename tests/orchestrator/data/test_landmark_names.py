@@ -38,7 +38,7 @@ def test_pairs_and_normaliser_may_be_left_out(tmp_path):
     assert read_landmarks(tmp_path) == called(("a", "b"))
 
 
-@pytest.mark.parametrize("word", ["box", "image"])
+@pytest.mark.parametrize("word", ["box", 30.0])
 def test_distances_may_be_divided_by_the_box_or_the_image(tmp_path, word):
     write_names(tmp_path, normaliser=word)
     found = read_landmarks(tmp_path)
@@ -77,7 +77,7 @@ def test_every_fault_is_named_at_once(tmp_path):
         "flip_pairs[1]: the two points are the same, 0; "
         "flip_pairs[3]: 'left' is in another pair already; "
         "flip_pairs[4] must be two points, found 7; "
-        "normaliser is 'boxes', must be two points, 'box' or 'image'"
+        "normaliser is 'boxes', must be two points, 'box' or a number of pixels"
     )
 
 
