@@ -13,6 +13,8 @@ from orchestrator.data.examples import PARTS, Part, RawExample, Source
 from orchestrator.errors import DataError
 
 ROWS_AT_ONCE = 1024
+BROKEN = (OSError, pa.ArrowException, UnicodeDecodeError)
+"""What reading a broken file raises."""
 
 
 def parquet(path: Path) -> Source:
@@ -47,7 +49,7 @@ def columns_of(file: Path) -> pa.Schema:
     """
     try:
         columns = pq.read_schema(file)
-    except (OSError, pa.ArrowException) as error:
+    except BROKEN as error:
         raise DataError(f"{file} can't be read as Parquet: {error}") from error
     if "image" not in columns.names:
         raise DataError(f"{file} has no column 'image', only {', '.join(columns.names)}")
@@ -74,7 +76,7 @@ def rows_of(file: Path, columns: list[str] | None = None) -> Iterator[tuple[dict
                 for row in batch.to_pylist():
                     yield row, f"{file.name} row {at}"
                     at += 1
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+    except BROKEN as error:
         raise DataError(f"{file} can't be read as Parquet: {error}") from error
 
 

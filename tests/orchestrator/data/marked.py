@@ -78,6 +78,14 @@ def write_video(path: Path, frames: list[np.ndarray], codec: str = "ffv1") -> No
         container.mux(stream.encode())
 
 
+def damaged(content: bytes, seed: int) -> bytes:
+    """The same with a few bytes changed, and sometimes cut short."""
+    rng = np.random.default_rng(seed)
+    whole = np.frombuffer(content, np.uint8).copy()
+    whole[rng.integers(0, len(whole), 1 + seed % 8)] = rng.integers(0, 256, 1 + seed % 8)
+    return whole.tobytes()[: rng.integers(len(whole)) if seed % 4 == 3 else None]
+
+
 def examples(text: str) -> list[RawExample]:
     return list(open_source(text).examples)
 

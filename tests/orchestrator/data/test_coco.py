@@ -182,3 +182,22 @@ def test_whatever_the_lists_hold_they_are_read_or_complained_of(
     folder = tmp_path_factory.mktemp("coco")
     text = write(folder, images=images, annotations=annotations, categories=categories)
     complains_or_reads(lambda: examples(text))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"keypoints": odd, "bbox": odd | st.lists(st.floats(), min_size=4, max_size=4)}
+        ),
+        max_size=4,
+    )
+)
+def test_whatever_annotations_hold_each_is_a_row(tmp_path_factory, changed):
+    folder = tmp_path_factory.mktemp("coco")
+    marks = [MARK | {"id": i} | change for i, change in enumerate(changed)]
+    found = examples(write(folder, annotations=marks))
+    kept = [mark for mark in marks if mark["keypoints"] is not None]
+    assert len(found) == max(len(kept), 1)
+    for example in found:
+        assert example.fault or decode(example.content).size

@@ -8,7 +8,15 @@ import pytest
 
 from orchestrator.data.sources import open_source
 from orchestrator.errors import DataError
-from tests.orchestrator.data.marked import NAN, clip_rows, examples, marked_rows, write_rows
+from tests.orchestrator.data.marked import (
+    NAN,
+    clip_rows,
+    complains_or_reads,
+    damaged,
+    examples,
+    marked_rows,
+    write_rows,
+)
 from tests.orchestrator.data.pictures import picture
 
 
@@ -158,3 +166,13 @@ def test_a_file_that_is_cut_short_is_named(tmp_path, kept):
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(DataError, match=r"a\.parquet can't be read as Parquet"):
         open_source(text)
+
+
+def test_a_damaged_file_is_read_or_complained_of(tmp_path):
+    text = write_rows(tmp_path / "a.parquet", [*marked_rows(3), *clip_rows(2)])
+    whole = (tmp_path / "a.parquet").read_bytes()
+    for seed in range(300):
+        (tmp_path / "a.parquet").write_bytes(damaged(whole, seed))
+        complains_or_reads(lambda: examples(text))
+    (tmp_path / "a.parquet").write_bytes(whole.replace(b"group_id", b"group_\x83d"))
+    complains_or_reads(lambda: examples(text))

@@ -9,6 +9,7 @@ from orchestrator.data.sources import open_source
 from orchestrator.errors import ConfigError, DataError
 from tests.orchestrator.data.marked import (
     complains_or_reads,
+    damaged,
     examples,
     marked_rows,
     write_rows,
@@ -70,6 +71,17 @@ def test_a_video_that_is_cut_short_is_named_or_read_as_far_as_it_goes(tmp_path):
     for kept in range(0, len(whole), 500):
         (tmp_path / "a.mkv").write_bytes(whole[:kept])
         complains_or_reads(lambda: examples(with_rows(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "mpeg4"), ("a.avi", "mpeg4"), ("a.mkv", "ffv1")]
+)
+def test_a_damaged_video_is_read_or_complained_of(tmp_path, name, codec):
+    write_video(tmp_path / name, GREY, codec=codec)
+    whole, text = (tmp_path / name).read_bytes(), with_rows(tmp_path)
+    for seed in range(60):
+        (tmp_path / name).write_bytes(damaged(whole, seed))
+        complains_or_reads(lambda: examples(text))
 
 
 def test_a_video_alone_holds_no_points(tmp_path):
