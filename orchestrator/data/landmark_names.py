@@ -1,10 +1,11 @@
 """What the points of a source are called: `landmarks.json`, or `manifest.json` under `landmarks`.
 
 The object holds ``names``, ``flip_pairs`` (points that change places in the mirror image) and
-``normaliser`` (two points, ``box`` or ``image``). A point is given by its name or its number.
+``normaliser`` (two points, ``box`` or a number of pixels). A point is given by its name or its number.
 """
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,10 +120,17 @@ class _Reading:
 
     def normaliser(self, given: Any) -> Any:
         """What distances are divided by."""
-        if given in ("box", "image"):
+        if given == "box":
             return given
-        if isinstance(given, str):
-            self.faults.append(f"normaliser is {given!r}, must be two points, 'box' or 'image'")
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            if 0 < given < math.inf:
+                return float(given)
+            self.faults.append(f"normaliser is {given:g} pixels, must be more than 0")
+            return "box"
+        if not isinstance(given, list):
+            self.faults.append(
+                f"normaliser is {given!r}, must be two points, 'box' or a number of pixels"
+            )
             return "box"
         return self._pair(given, "normaliser") or "box"
 
