@@ -19,9 +19,7 @@ def picture_of(points: np.ndarray, side: int = SIDE) -> np.ndarray:
     down, across = np.mgrid[:side, :side]
     light = np.zeros((side, side))
     for (x, y), width in zip(points, WIDTHS, strict=True):
-        light = np.maximum(
-            light, np.exp(-((across - x) ** 2 + (down - y) ** 2) / (2 * width**2))
-        )
+        light = np.maximum(light, np.exp(-((across - x) ** 2 + (down - y) ** 2) / (2 * width**2)))
     return np.rint(20 + 220 * light).astype(np.uint8)
 
 
