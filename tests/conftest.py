@@ -38,6 +38,21 @@ QUICK: dict[str, Any] = {
 }
 """A run of two short rounds that still learns."""
 
+QUICK_POINTS: dict[str, Any] = {
+    "name": "dots",
+    "recipe": {
+        "student": {"backbone": {"width": 8}, "stride": 2, "width": 16},
+        "training": {
+            "steps": {"first_round": 12},
+            "batch": {"labelled": 6},
+            "objective": {"sigma_px": 1.5},
+        },
+    },
+    "placement": {"engine": "local"},
+    "tracking": {"wandb": "disabled"},
+}
+"""A landmark run of few steps; a method adds what its rounds are."""
+
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -46,6 +61,33 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = PrepareSpec(labelled_per_class=10, validation=200, test=450, fragment_rows=256)
     prepare("digits", out, spec)
     return out
+
+
+@pytest.fixture(scope="session")
+def dots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures with three points in two clips: 12 labelled, 32 in the pool, 8 and 8 to score."""
+    from tests.orchestrator.dots import write_dots
+
+    folder = tmp_path_factory.mktemp("dots")
+    spec = PrepareSpec(labelled=12, validation=8, test=8, fragment_rows=10)
+    prepare(write_dots(folder / "source"), folder / "dots", spec)
+    return folder / "dots"
+
+
+@pytest.fixture
+def make_dots_config(dots: Path, tmp_path: Path) -> MakeConfig:
+    """Configs of quick runs on the dots, with overrides; store and runs below tmp_path."""
+
+    def make(*overrides: str, data: Path = dots, method: str = "landmark_rounds") -> RunConfig:
+        tree = QUICK_POINTS | {
+            "method": method,
+            "data": str(data),
+            "store": str(tmp_path / "store"),
+            "runs": str(tmp_path / "runs"),
+        }
+        return build_config(tree, overrides)
+
+    return make
 
 
 @pytest.fixture

@@ -128,8 +128,11 @@ class _Reading:
         """What distances are divided by."""
         if given == "box":
             return given
-        if isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < math.inf:
-            return float(given)
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            if 0 < given < math.inf:
+                return float(given)
+            self.faults.append(f"normaliser is {given:g} pixels, must be more than 0")
+            return "box"
         if not isinstance(given, list):
             self.faults.append(
                 f"normaliser is {given!r}, must be two points, 'box' or a number of pixels"

@@ -1,7 +1,7 @@
 """Landmarks with a mean teacher: what it finds in one view teaches the student in another.
 
-Source: Tarvainen and Valpola, Mean teachers, NeurIPS 2017, arXiv:1703.01780. Departs from the
-paper: targets are points moved between the views, weighed by the teacher's peak.
+Source: Tarvainen and Valpola, Mean teachers, NeurIPS 2017, arXiv:1703.01780.
+Departs from the paper: targets are points moved between the views, weighed by the teacher's peak.
 """
 
 from orchestrator.landmark_recipe import LandmarkRecipe
@@ -16,7 +16,7 @@ METHOD = Method(
     summary="Landmarks: a mean teacher's points in one view teach another.",
     source="Tarvainen and Valpola, Mean teachers, arXiv:1703.01780",
     departs="targets are points, moved by the views' geometry and weighed by the teacher's peak",
-    search=("landmarks",),
+    search=("landmarks", "teacher"),
     recipe=LandmarkRecipe(
         training=LandmarkTraining(
             steps=StepCount(first_round=600),

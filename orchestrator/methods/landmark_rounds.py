@@ -1,7 +1,7 @@
 """Landmarks by rounds of pseudo-labels: each point is trusted on its own, more of them each round.
 
-Source: Curriculum Labeling, Cascante-Bonilla et al., AAAI 2021, arXiv:2001.06001, with the share of
-each point in the place of the share of the pool, and warm starts.
+Source: Curriculum Labeling, Cascante-Bonilla et al., AAAI 2021, arXiv:2001.06001.
+Departs from the paper: shares are taken of each point instead of the whole pool, warm starts.
 """
 
 from orchestrator.landmark_recipe import LandmarkRecipe
@@ -18,7 +18,7 @@ METHOD = Method(
     summary="Landmarks: rounds on a growing share of each point's surest pseudo-labels.",
     source="Curriculum Labeling, arXiv:2001.06001, point by point",
     departs="shares are taken of each point, and rounds begin with the teacher's weights",
-    search=("landmarks", "curriculum", "rounds"),
+    search=("landmarks", "landmark_rounds", "curriculum", "teacher"),
     recipe=LandmarkRecipe(
         training=LandmarkTraining(
             steps=StepCount(first_round=600, base=300),

@@ -14,7 +14,7 @@ from trainables.teachers import ExponentialAverage
 METHOD = Method(
     summary="Landmarks: labels alone, one round.",
     source="baseline",
-    search=("landmarks",),
+    search=("landmarks", "teacher"),
     recipe=LandmarkRecipe(
         training=LandmarkTraining(
             steps=StepCount(first_round=600),

@@ -2,8 +2,9 @@
 
 Source: Meng et al., Teacher-Student Asynchronous Learning with Multi-Source Consistency for Facial
 Landmark Detection, arXiv:2012.06711. The released step can't be run, so this is built from the
-paper's text and not a reproduction of its results; `trainables.landmarks.settings.TwoSources` says
-where it departs.
+paper's text and not a reproduction of its results.
+Departs from the paper: optical flow is OpenCV's DIS, heatmaps are softmaxed, rates fit short rounds
+(`trainables.landmarks.settings.TwoSources` says more).
 """
 
 from orchestrator.landmark_recipe import LandmarkRecipe

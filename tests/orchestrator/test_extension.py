@@ -5,7 +5,7 @@ import pytest
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError
-from orchestrator.jobs.training import load_training_set
+from orchestrator.jobs.training_rows import load_training_set
 from orchestrator.steps import Steps
 from orchestrator.store.store import Store
 from tests.orchestrator.helpers import addresses, computed, play

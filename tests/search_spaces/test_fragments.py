@@ -54,8 +54,11 @@ def test_the_entries_of_a_fragment_are_ranges_or_choices_of_recipe_fields(name):
         assert kind.model_validate(entry).when == entry.get("when", {})
 
 
-def test_no_two_fragments_name_the_same_field():
-    paths = [path for name in fragment_names() for path in read_fragment(name)]
+@pytest.mark.parametrize("task", ["classification", "landmarks"])
+def test_no_two_fragments_of_one_task_name_the_same_field(task):
+    methods = [method for method in map(load_method, SEARCHING) if method.recipe.task == task]
+    names = {name for method in methods for name in method.search}
+    paths = [path for name in names for path in read_fragment(name)]
     assert len(paths) == len(set(paths))
 
 

@@ -79,7 +79,7 @@ def centre_candidates(
     at = flat.topk(min(top, high * wide), dim=1).indices  # [B, n]
     index = at[:, None].expand(-1, channels, -1)
     steps = offsets.flatten(2).gather(2, index).float()  # [B, 2K, n]
-    steps = steps.view(rows, channels // 2, 2, -1).permute(0, 3, 1, 2)
+    steps = steps.view(rows, channels // 2, 2, at.shape[1]).permute(0, 3, 1, 2)
     cells = torch.stack([at % wide, at // wide], dim=2).float()
     return in_image(cells[:, :, None] + steps, stride)
 

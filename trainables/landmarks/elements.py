@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from trainables.beliefs import Beliefs
-from trainables.landmarks.tables import floats_of
+from trainables.landmarks.tables import floats_of, pairs_of
 
 PointRanking = Literal["peak", "spread", "agreement"]
 
@@ -22,7 +22,7 @@ def elements(table: pa.Table, ranking: PointRanking) -> Beliefs:
 
     ``spread`` is turned into a confidence by 1 / (1 + pixels).
     """
-    points = floats_of(table, "label").reshape(table.num_rows, -1, 2)
+    points = pairs_of(table, "label")
     num = points.shape[1]
     told = floats_of(table, ranking)
     confidence = 1 / (1 + told) if ranking == "spread" else told
@@ -41,7 +41,7 @@ def chosen(
 
     ``accepted`` is bool [E] and ``weights`` float32 [E].
     """
-    points = floats_of(table, "label").reshape(table.num_rows, -1, 2)
+    points = pairs_of(table, "label")
     taken = accepted.reshape(points.shape[:2])
     weight = np.where(taken, weights.reshape(taken.shape), 0).astype(np.float32)
     rows = np.flatnonzero(taken.any(axis=1))
@@ -88,7 +88,7 @@ def merged(kept: pa.Table, new: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _by_id(table: pa.Table) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    targets = floats_of(table, "target").reshape(table.num_rows, -1, 2)
+    targets = pairs_of(table, "target")
     weights = floats_of(table, "weights")
     ids = table["example_id"].to_pylist()
     return {name: (t, w) for name, t, w in zip(ids, targets, weights, strict=True)}

@@ -63,6 +63,8 @@ class KnownBatch:
     """How much each point counts, [b, K]; 0 where it is unknown."""
     is_labelled: Tensor
     """Whether a row is labelled, else it is pseudo-labelled, bool [b]."""
+    has_selected: bool = False
+    """Whether the batch of all workers has pseudo-labelled rows; this worker's may have none."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class PointLoader:
             parts.append(self._known("selected", self._selected, self._data.selected, step))
         labelled = torch.cat([torch.full((len(p[0]),), i == 0) for i, p in enumerate(parts)])
         images, points, weight = (torch.cat(each) for each in zip(*parts, strict=True))
-        return KnownBatch(images, points, weight, labelled.to(images.device))
+        return KnownBatch(images, points, weight, labelled.to(images.device), len(parts) > 1)
 
     def _known(
         self, name: str, order: Cycle, source: PointRows, step: int

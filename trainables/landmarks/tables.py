@@ -81,4 +81,10 @@ def floats_of(table: pa.Table, name: str) -> np.ndarray:
     """A column of fixed-size lists as float32 [N, width]."""
     width = table.schema.field(name).type.list_size
     chunks = [c.flatten().to_numpy(zero_copy_only=False) for c in table[name].chunks]
-    return np.concatenate(chunks or [np.zeros(0, np.float32)]).reshape(-1, width)
+    return np.concatenate(chunks or [np.zeros(0, np.float32)]).reshape(table.num_rows, width)
+
+
+def pairs_of(table: pa.Table, name: str) -> np.ndarray:
+    """A column of points as float32 [N, K, 2]."""
+    flat = floats_of(table, name)
+    return flat.reshape(len(flat), flat.shape[1] // 2, 2)

@@ -33,7 +33,7 @@ class KnownTerms:
         points, weight = batch.points[labelled], batch.weight[labelled]
         terms = {"heat": self.heat(ours.heat, points, weight, over="known")}
         terms |= self._centred(ours, points, moment)
-        if not bool(labelled.all()):
+        if batch.has_selected:
             theirs = _rows(maps, ~labelled)
             points, weight = batch.points[~labelled], batch.weight[~labelled]
             share = moment.value(goal.selected)

@@ -13,7 +13,7 @@ from torch import nn
 from trainables.drawing import drawn
 from trainables.landmarks.metrics import distances, measure
 from trainables.landmarks.network import LandmarkNetworkSpec, build_landmark_network
-from trainables.landmarks.tables import floats_of
+from trainables.landmarks.tables import floats_of, pairs_of
 from trainables.models import AnyModel
 from trainables.tasks.kinds import Points
 from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown
@@ -41,11 +41,11 @@ class Landmarks:
         return build_landmark_network(student, channels, self.num_names)
 
     def measure(self, truth: pa.Table, told: pa.Table) -> dict[str, float]:
-        found, true = self._points(told, "label"), self._points(truth, "label")
+        found, true = pairs_of(told, "label"), pairs_of(truth, "label")
         return measure(distances(found, true, self.spec.normaliser), limit=NEAR)
 
     def predicted(self, told: pa.Table) -> np.ndarray:
-        found: np.ndarray = np.isfinite(self._points(told, "label")).all(axis=2).sum(axis=0)
+        found: np.ndarray = np.isfinite(pairs_of(told, "label")).all(axis=2).sum(axis=0)
         return found
 
     def accepted(self, chosen: pa.Table, told: pa.Table) -> Accepted:
@@ -58,12 +58,12 @@ class Landmarks:
     def judged(self, chosen: pa.Table, truth: pa.Table) -> Judged:
         at = pc.index_in(chosen["example_id"], truth["example_id"].combine_chunks())
         known = pc.is_valid(at).to_numpy()
-        found = self._points(chosen, "target")[known]
-        true = self._points(truth, "label")[at.drop_null().to_numpy()]
+        found = pairs_of(chosen, "target")[known]
+        true = pairs_of(truth, "label")[at.drop_null().to_numpy()]
         if not len(found):
             return Judged(np.zeros(0, np.int64), np.zeros(0, bool))
         apart = distances(found, true, self.spec.normaliser)
-        there = np.isfinite(apart)
+        there = np.isfinite(apart) & np.isfinite(found).all(axis=2)
         return Judged(np.nonzero(there)[1], apart[there] <= NEAR)
 
     def drawn(self, pixels: np.ndarray, shown: Shown, names: tuple[str, ...]) -> np.ndarray:
@@ -76,13 +76,10 @@ class Landmarks:
     def changed(self, now: pa.Table, before: pa.Table) -> Changed:
         at = pc.index_in(now["example_id"], before["example_id"].combine_chunks())
         there = pc.is_valid(at).to_numpy()
-        ours = self._points(now, "label")[there]
-        theirs = self._points(before, "label")[at.drop_null().to_numpy()]
+        ours = pairs_of(now, "label")[there]
+        theirs = pairs_of(before, "label")[at.drop_null().to_numpy()]
         if not len(ours):
             return Changed(0, 0)
         apart = distances(ours, theirs, self.spec.normaliser)
-        both = np.isfinite(apart)
+        both = np.isfinite(apart) & np.isfinite(ours).all(axis=2)
         return Changed(int(both.sum()), int((apart[both] > NEAR).sum()))
-
-    def _points(self, table: pa.Table, name: str) -> np.ndarray:
-        return floats_of(table, name).reshape(table.num_rows, -1, 2)

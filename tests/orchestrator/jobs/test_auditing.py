@@ -6,12 +6,13 @@ import pytest
 from orchestrator.jobs.auditing import Tally, divergence, gather_audit
 from orchestrator.jobs.job import AuditJob, ImageForm
 from tests.orchestrator.helpers import play, table_of
+from trainables.tasks.kinds import Classes
 
 JOB = AuditJob(
     store="",
     data="",
     address="",
-    num_classes=3,
+    task=Classes(num_classes=3),
     form=ImageForm(size=8, channels=1),
     selection="S",
     predictions="P",

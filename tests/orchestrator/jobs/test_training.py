@@ -5,7 +5,7 @@ import pytest
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.jobs.job import Fold
-from orchestrator.jobs.training import fold_of, load_training_set
+from orchestrator.jobs.training_rows import fold_of, load_training_set
 from orchestrator.session import make_engine
 from orchestrator.steps import Steps
 from orchestrator.store.store import Store

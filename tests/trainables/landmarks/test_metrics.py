@@ -13,12 +13,12 @@ TRUE = np.array([[[0.0, 0], [3, 4], [6, 0]], [[0, 0], [0, 10], NONE]], np.float3
 FOUND = np.array([[[0.0, 1], [3, 4], [6, 3]], [[3, 4], [0, 10], [9, 9]]], np.float32)
 
 
-def far(normaliser, size: float = 20.0) -> np.ndarray:
-    return distances(FOUND, TRUE, normaliser, size)
+def far(normaliser) -> np.ndarray:
+    return distances(FOUND, TRUE, normaliser)
 
 
-def test_distances_over_the_images_side_are_as_by_hand():
-    assert far("image") == pytest.approx(np.array([[0.05, 0, 0.15], [0.25, 0, NAN]]), nan_ok=True)
+def test_distances_over_a_number_of_pixels_are_as_by_hand():
+    assert far(20.0) == pytest.approx(np.array([[0.05, 0, 0.15], [0.25, 0, NAN]]), nan_ok=True)
 
 
 def test_distances_over_two_points_are_as_by_hand():
@@ -34,31 +34,34 @@ def test_distances_over_the_box_are_as_by_hand():
 def test_a_row_without_a_normaliser_takes_the_mean_of_the_others():
     true = np.concatenate([TRUE, [[[0.0, 0], NONE, NONE]], [[[1.0, 1], [1, 1], NONE]]])
     found = np.concatenate([FOUND, [[[1.5, 0], NONE, NONE]], [[[1.0, 1], [1, 4], NONE]]])
-    pair = distances(found, true, (0, 1), 20.0)
+    pair = distances(found, true, (0, 1))
     assert pair[2, 0] == pytest.approx(1.5 / 7.5)
     assert pair[3, 1] == pytest.approx(3 / 7.5)
-    box = distances(found, true, "box", 20.0)
+    box = distances(found, true, "box")
     assert box[2, 0] == pytest.approx(1.5 / ((math.sqrt(52) + 10) / 2))
 
 
-def test_the_images_side_stands_in_where_no_row_has_a_normaliser():
-    true = np.array([[[1.0, 1.0], NONE]])
-    assert distances(true + 2, true, (0, 1), 20.0)[0, 0] == pytest.approx(math.sqrt(8) / 20)
-    assert distances(true + 2, true, "box", 20.0)[0, 0] == pytest.approx(math.sqrt(8) / 20)
+def test_the_box_stands_in_where_no_row_has_two_points_and_a_pixel_where_none_has_a_box():
+    boxed = np.array([[[1.0, 1.0], NONE, [4.0, 5.0]]])
+    assert distances(boxed + 2, boxed, (0, 1))[0, 0] == pytest.approx(math.sqrt(8) / 5)
+    alone = np.array([[[1.0, 1.0], NONE]])
+    assert distances(alone + 2, alone, (0, 1))[0, 0] == pytest.approx(math.sqrt(8))
+    assert distances(alone + 2, alone, "box")[0, 0] == pytest.approx(math.sqrt(8))
 
 
 def test_a_known_point_that_is_not_found_is_as_far_as_the_rule_says():
     found = FOUND.copy()
     found[0, 0] = NAN
-    away = distances(found, TRUE, "image", 20.0)
+    away = distances(found, TRUE, 20.0)
     assert away[0, 0] == NOT_FOUND
     assert np.isnan(away[1, 2])
 
 
-@pytest.mark.parametrize("normaliser", ["box", "image", (0, 1)])
+@pytest.mark.parametrize("normaliser", ["box", 20.0, (0, 1)])
 def test_distances_do_not_change_when_everything_grows_or_moves(normaliser):
     once = far(normaliser)
-    grown = distances(3 * FOUND + 7, 3 * TRUE + 7, normaliser, 60.0)
+    grows = 60.0 if normaliser == 20.0 else normaliser
+    grown = distances(3 * FOUND + 7, 3 * TRUE + 7, grows)
     assert grown == pytest.approx(once, nan_ok=True)
 
 

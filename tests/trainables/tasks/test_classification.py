@@ -1,16 +1,16 @@
-"""Scores, by hand."""
+"""Scores of classes, by hand."""
 
 import numpy as np
 import pytest
 
-from orchestrator.jobs.scoring import calibration_error, measure
+from trainables.tasks.classification import calibration_error, measure
 
 
 def test_scores_of_three_rows_by_hand():
     probs = np.array([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]], np.float32)
     scores = measure(np.array([0, 1, 1]), np.log(probs))
     assert scores["rows"] == 3
-    assert scores["accuracy"] == pytest.approx(2 / 3)
+    assert scores["score"] == scores["accuracy"] == pytest.approx(2 / 3)
     assert scores["balanced_accuracy"] == pytest.approx((1 + 1 / 2) / 2)
     assert scores["log_loss"] == pytest.approx(-np.log([0.8, 0.4, 0.7]).mean(), abs=1e-6)
 
