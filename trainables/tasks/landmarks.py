@@ -71,7 +71,7 @@ class Landmarks:
         weights = np.zeros(self.num_names, np.float32)
         if shown.chosen.num_rows:
             weights = floats_of(shown.chosen, "weights")[0]
-        return drawn(pixels, self._points(shown.told, "label")[0], weights)
+        return drawn(pixels, pairs_of(shown.told, "label")[0], weights)
 
     def changed(self, now: pa.Table, before: pa.Table) -> Changed:
         at = pc.index_in(now["example_id"], before["example_id"].combine_chunks())
