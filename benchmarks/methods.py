@@ -1,12 +1,15 @@
 """Every method on one data set, network and seed list: accuracy, cost, quality of the labels.
 
-    python benchmarks/methods.py --data data/fashion-seed{seed} --methods default,noisy_student
-                                 --seeds 0,1,2 [--out build/methods.json]
+    python benchmarks/methods.py --data data/fashion-seed{seed} [--methods default,noisy_student]
+                                 [--seeds 0,1,2] [--precision bfloat16]
 
 Each run is a process of its own with the local engine and one thread, so that CPU seconds are the
-run's. ``{seed}`` in the data path takes the seed: every seed has its own split. Round 0 is the
-supervised student; the rows `supervised+` train on labels alone for as many steps as the default
-method takes in all.
+run's. ``{seed}`` in the data path takes the seed: every seed has its own split. Methods run with
+their own settings but the arithmetic: training and labelling in ``--precision``, scores always in
+float32. `supervised` is labels alone: methods of one round, which have no supervised round inside,
+are held against it. The rows `supervised+` train on labels alone for as many steps as the default
+method takes in all. Runs that the results file holds are not played again, so an interrupted
+command goes on; ``--table`` plays nothing and prints what there is.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ import yaml
 
 from orchestrator.methods import method_names
 
+BUDGET_S = 200
+"""CPU seconds beyond which a row of the table is marked."""
+
 
 def main() -> None:
     """Play every method and seed that the results file does not hold, then print the table."""
@@ -32,36 +38,45 @@ def main() -> None:
     parser.add_argument("--data", default="data/fashion-seed{seed}")
     parser.add_argument("--methods", default=",".join(method_names()))
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--precision", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument(
         "--same-steps", type=int, default=0, help="also play 'supervised' with this many steps"
     )
-    parser.add_argument("--out", type=Path, default=Path("build/methods.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/methods.json"))
+    parser.add_argument("--table", action="store_true", help="print the results file, play nothing")
     args = parser.parse_args()
     results: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
-    wanted = [(m, {}) for m in args.methods.split(",") if m]
+    wanted: list[tuple[str, dict[str, Any]]] = [(m, {}) for m in args.methods.split(",") if m]
     if args.same_steps:
-        longer = {"training": {"steps": {"first_round": args.same_steps}}}
-        wanted.append(("supervised", longer))
-    for method, recipe in wanted:
-        name = f"{method}+" if recipe else method
+        wanted.append(("supervised", {"steps": {"first_round": args.same_steps}}))
+    for method, training in wanted if not args.table else []:
+        name = f"{method}+" if training else method
         for seed in map(int, args.seeds.split(",")):
             key = f"{name}/{seed}"
             if key not in results:
-                results[key] = play(method, recipe, seed, args.data.format(seed=seed))
-                args.out.parent.mkdir(parents=True, exist_ok=True)
-                args.out.write_text(json.dumps(results, indent=1))
+                recipe = {
+                    "seed": seed,
+                    "training": {"precision": args.precision, **training},
+                    "labelling": {"precision": args.precision},
+                }
+                found = play(method, recipe, args.data.format(seed=seed))
+                if found is None:
+                    continue
+                results[key] = {"precision": args.precision, **found}
+                write(args.out, results)
             print(key, line_of(results[key]), flush=True)
     print(table(results))
+    print("\n".join(fallen(results)))
 
 
-def play(method: str, recipe: dict[str, Any], seed: int, data: str) -> dict[str, Any]:
-    """One run; its rounds and its CPU seconds."""
+def play(method: str, recipe: dict[str, Any], data: str) -> dict[str, Any] | None:
+    """One run: what its rounds gave and its CPU seconds; None if it failed, which is printed."""
     with tempfile.TemporaryDirectory() as root:
         tree = {
             "name": "bench",
             "data": data,
             "method": method,
-            "recipe": {"seed": seed, **recipe},
+            "recipe": recipe,
             "placement": {"engine": "local", "threads": 1},
             "tracking": {"wandb": "disabled"},
             "store": f"{root}/store",
@@ -71,17 +86,30 @@ def play(method: str, recipe: dict[str, Any], seed: int, data: str) -> dict[str,
         path.write_text(yaml.safe_dump(tree))
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-m", "orchestrator", "run", str(path), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if done.returncode:
+            print(f"{method} failed: {done.stderr[-500:]}", flush=True)
+            return None
         speed = images_per_s(Path(root, "store"))
     answer: dict[str, Any] = json.loads(done.stdout)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    rounds = answer["rounds"]
     return {
-        "rounds": answer["rounds"],
+        "test": [round(each["test"]["accuracy"], 4) for each in rounds],
+        "validation": [round(each["validation"]["accuracy"], 4) for each in rounds],
+        "label_precision": [shortened(each["precision"]) for each in rounds],
+        "coverage": [shortened(each["selection"].get("coverage")) for each in rounds],
+        "alarms": [each["alarms"] for each in rounds],
         "best_round": answer["best_round"],
-        "cpu_s": cpu_s,
-        "images_per_s": speed,
+        "cpu_s": round(cpu_s, 1),
+        "images_per_s": round(speed),
     }
+
+
+def shortened(share: float | None) -> float | None:
+    """A share with as many digits as the table may need."""
+    return None if share is None else round(share, 4)
 
 
 def images_per_s(store: Path) -> float:
@@ -91,49 +119,83 @@ def images_per_s(store: Path) -> float:
     return statistics.mean(speeds)
 
 
-def line_of(result: dict[str, Any]) -> str:
+def write(path: Path, results: dict[str, Any]) -> None:
+    """Write all runs, one a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{json.dumps(key)}: {json.dumps(run)}" for key, run in sorted(results.items())]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def line_of(run: dict[str, Any]) -> str:
     """A run in one line."""
-    tests = " -> ".join(f"{100 * r['test']['accuracy']:.2f}" for r in result["rounds"])
-    return f"test {tests}; delivered round {result['best_round']}; {result['cpu_s']:.0f} CPU s"
+    tests = " -> ".join(f"{100 * each:.2f}" for each in run["test"])
+    return f"test {tests}; delivered round {run['best_round']}; {run['cpu_s']:.0f} CPU s"
 
 
 def table(results: dict[str, Any]) -> str:
-    """All methods as a Markdown table: means over seeds, and the spread (highest - lowest)."""
+    """All methods as a Markdown table, best first: means over seeds, spread = highest - lowest."""
     lines = [
-        "| method | seeds | round 0 | last round | delivered | spread | gain | label precision | "
+        "| method | seeds | round 0 | delivered | spread | over labels alone | label precision | "
         "coverage | CPU s | images/s | alarms |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in sorted({key.split("/")[0] for key in results}):
-        found = {
-            key.split("/")[1]: run for key, run in results.items() if key.startswith(f"{name}/")
-        }
-        runs = list(found.values())
-        best = [accuracy(r["rounds"][r["best_round"]]) for r in runs]
-        first = statistics.mean(accuracy(r["rounds"][0]) for r in runs)
-        last = statistics.mean(accuracy(r["rounds"][-1]) for r in runs)
-        selections = [s for r in runs for s in r["rounds"][:-1] if s["class_rows"]]
+    names = {key.split("/")[0] for key in results}
+    for name in sorted(names, key=lambda each: -statistics.mean(delivered(runs_of(each, results)))):
+        found = runs_of(name, results)
+        runs, best, over = list(found.values()), delivered(found), over_labels(found, results)
+        cpu_s = statistics.mean(run["cpu_s"] for run in runs)
+        several = len(runs[0]["test"]) > 1
         cells = [
             f"`{name}`",
             ", ".join(sorted(found)),
-            f"{first:.2f}",
-            f"{last:.2f}",
+            f"{statistics.mean(100 * run['test'][0] for run in runs):.2f}" if several else "",
             f"{statistics.mean(best):.2f}",
-            f"{max(best) - min(best):.2f}",
-            f"{statistics.mean(best) - first:+.2f}",
-            percent([s["precision"] for s in selections]),
-            percent([s["selection"].get("coverage") for s in selections]),
-            f"{statistics.mean(r['cpu_s'] for r in runs):.0f}",
-            f"{statistics.mean(r['images_per_s'] for r in runs):.0f}",
-            str(sum(len(s["alarms"]) for r in runs for s in r["rounds"])),
+            f"{max(best) - min(best):.2f}" if len(best) > 1 else "",
+            f"{statistics.mean(over):+.2f}" if over else "",
+            percent([share for run in runs for share in run["label_precision"]]),
+            percent([share for run in runs for share in run["coverage"]]),
+            f"{cpu_s:.0f}{'*' if cpu_s > BUDGET_S else ''}",
+            f"{statistics.mean(run['images_per_s'] for run in runs):.0f}",
+            str(sum(len(told) for run in runs for told in run["alarms"])),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def accuracy(played: dict[str, Any]) -> float:
-    """Test accuracy of a round, in percent."""
-    return 100 * float(played["test"]["accuracy"])
+def fallen(results: dict[str, Any]) -> list[str]:
+    """One line for each method that is below labels alone by more than its spread."""
+    lines = []
+    for name in sorted({key.split("/")[0] for key in results}):
+        found = runs_of(name, results)
+        best, over = delivered(found), over_labels(found, results)
+        if not over or -statistics.mean(over) <= max(best) - min(best):
+            continue
+        told = sum(len(each) for run in found.values() for each in run["alarms"])
+        lines.append(
+            f"{name}: {statistics.mean(over):+.2f} against labels alone, spread "
+            f"{max(best) - min(best):.2f}: {f'{told} alarms' if told else 'no alarm'}"
+        )
+    return lines
+
+
+def runs_of(name: str, results: dict[str, Any]) -> dict[str, Any]:
+    """A method's runs by seed."""
+    return {key.split("/")[1]: run for key, run in results.items() if key.split("/")[0] == name}
+
+
+def delivered(runs: dict[str, Any]) -> list[float]:
+    """Test accuracy of the delivered rounds, in percent."""
+    return [100 * run["test"][run["best_round"]] for run in runs.values()]
+
+
+def over_labels(runs: dict[str, Any], results: dict[str, Any]) -> list[float]:
+    """What is delivered minus `supervised` of the same seed, where that was played."""
+    alone = runs_of("supervised", results)
+    return [
+        score - delivered({seed: alone[seed]})[0]
+        for seed, score in zip(runs, delivered(runs), strict=True)
+        if seed in alone
+    ]
 
 
 def percent(shares: list[float | None]) -> str:

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from trainables.randomness import seed_device
 from trainables.spec import Spec
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -100,7 +101,7 @@ class View:
         device = images.device
         index = torch.as_tensor(rows)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_device(seed, torch.device("cpu"))  # where all parameters are drawn
             for stage in self._stages:
                 params = stage.forward_parameters(torch.Size((of, *images.shape[1:])))
                 images = stage(images, params=_cut(params, index, of, device))

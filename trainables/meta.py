@@ -10,7 +10,7 @@ from torch import Tensor
 from trainables.loader import Loader, Rows
 from trainables.models import batch_statistics
 from trainables.partners import MetaLabels, MetaTeacher, Partner
-from trainables.randomness import derive, numpy_stream
+from trainables.randomness import derive, numpy_stream, seed_device
 from trainables.schedules import Moment
 from trainables.terms import StepTerms
 from trainables.update import Learner, update
@@ -32,7 +32,7 @@ def meta_step(
     pairs, worker = loader.pool_pairs(moment.step), student.worker
     num_rows = len(pairs.places)
     teacher.network.train()
-    torch.manual_seed(derive(loader.seed, "teacher-dropout", moment.step, worker.rank))
+    seed_device(derive(loader.seed, "teacher-dropout", moment.step, worker.rank), worker.device)
     told = teacher.log_probs(torch.cat([rows.images, pairs.weak, pairs.strong]))
     own, weak, strong = torch.split(told, [len(rows.images), len(pairs.weak), len(pairs.strong)])
     labels = draw_labels(spec, strong.detach(), num_rows, loader, moment)
@@ -87,7 +87,8 @@ def learn_labels(
 ) -> Tensor:
     """Train the student on the drawn labels; this worker's part of the mean loss."""
     student.network.train()
-    torch.manual_seed(derive(loader.seed, "dropout", moment.step, student.worker.rank))
+    device = student.worker.device
+    seed_device(derive(loader.seed, "dropout", moment.step, student.worker.rank), device)
     student.optimiser.zero_grad(set_to_none=True)
     loss = -student.log_probs(images).gather(1, labels[:, None]).sum() / num_rows
     torch.autograd.backward(loss * student.worker.world)

@@ -22,6 +22,18 @@ def torch_stream(seed: int, *names: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive(seed, *names))
 
 
+def seed_device(seed: int, device: torch.device) -> None:
+    """Seed the generators that layers on this device draw from.
+
+    On the CPU that of the CPU alone: `torch.manual_seed` tells every kind of device there may be,
+    which takes as long as some layers.
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 def id_hash(seed: int, example_ids: list[str]) -> np.ndarray:
     """Seeded 32-bit hashes of ids, uint32 ``[N]``: ties are broken by them, never by position."""
     key = seed.to_bytes(16, "big", signed=True)

@@ -8,7 +8,7 @@ import torch
 from trainables.loader import Loader
 from trainables.meta import consistency_loss, draw_labels, labelled_loss, learn_labels
 from trainables.partners import SelfMeta
-from trainables.randomness import derive
+from trainables.randomness import derive, seed_device
 from trainables.schedules import Moment
 from trainables.terms import StepTerms
 from trainables.update import Learner, update
@@ -52,4 +52,5 @@ def self_meta_step(
 def _train_mode(student: Learner, loader: Loader, moment: Moment, name: str) -> None:
     """Training mode with the dropout of this pass."""
     student.network.train()
-    torch.manual_seed(derive(loader.seed, name, moment.step, student.worker.rank))
+    worker = student.worker
+    seed_device(derive(loader.seed, name, moment.step, worker.rank), worker.device)

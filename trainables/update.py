@@ -16,7 +16,7 @@ from trainables.beside import Beside
 from trainables.heads import Outputs, outputs_of
 from trainables.loader import Loader, Rows
 from trainables.models import synchronised
-from trainables.randomness import derive
+from trainables.randomness import derive, seed_device
 from trainables.schedules import Moment
 from trainables.terms import StepTerms
 from trainables.worker import Worker
@@ -69,8 +69,8 @@ def update(
     """
     worker = learner.worker
     learner.network.train()
-    # after the views, which seed the global generators for themselves
-    torch.manual_seed(derive(loader.seed, name, moment.step, worker.rank))
+    # after the views, which seed the global generator for themselves
+    seed_device(derive(loader.seed, name, moment.step, worker.rank), worker.device)
     pieces = _num_pieces(loader, worker)
     learner.optimiser.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
