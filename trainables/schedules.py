@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
@@ -65,7 +65,10 @@ class Cosine(_Moving):
 class SigmoidRamp(_Moving):
     """``end * exp(-5 (1 - t)^2)`` with t clipped to [0, 1] at ``until``.
 
-    Source: Laine and Aila, Temporal Ensembling, ICLR 2017, arXiv:1610.02242, section 2.
+    With ``down_from`` it falls again: ``end * exp(-12.5 t^2)``, t from 0 there to 1 at the end.
+
+    Source: Laine and Aila, Temporal Ensembling, ICLR 2017, arXiv:1610.02242, section 2; the fall as
+    their learning rate's in appendix A, which TSAL, arXiv:2012.06711, applies to a weight.
     """
 
     schedule: Literal["sigmoid_ramp"] = "sigmoid_ramp"
@@ -73,10 +76,15 @@ class SigmoidRamp(_Moving):
     """Value once ``until`` is reached."""
     until: Annotated[float, Ge(0), Le(1)] = 1.0
     """Share of the axis after which the end value holds, in [0, 1]."""
+    down_from: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Share of the axis from which it falls again, in [0, 1); None: it holds."""
 
     def value(self, share: float) -> float:
         passed = 1.0 if self.until == 0 else min(1.0, share / self.until)
-        return self.end * math.exp(-5 * (1 - passed) ** 2)
+        risen = self.end * math.exp(-5 * (1 - passed) ** 2)
+        if self.down_from is None or share <= self.down_from:
+            return risen
+        return risen * math.exp(-12.5 * ((share - self.down_from) / (1 - self.down_from)) ** 2)
 
     def extremes(self) -> tuple[float, ...]:
         return (0.0, self.end)

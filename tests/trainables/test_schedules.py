@@ -61,6 +61,14 @@ def test_the_sigmoid_ramp_has_its_golden_values(t, expected):
     assert SigmoidRamp(end=1).value(t) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("t", "expected"), [(0.4, 1), (0.6, 1), (0.8, 0.043937), (0.9, 0.000884), (1, 0.0000037)]
+)
+def test_the_sigmoid_ramp_falls_again_where_asked(t, expected):
+    ramp = SigmoidRamp(end=1, until=0.4, down_from=0.6)
+    assert ramp.value(t) == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_sigmoid_ramp_holds_its_end_after_until():
     ramp = SigmoidRamp(end=3, until=0.5)
     assert ramp.value(0.25) == pytest.approx(3 * 0.286505, abs=1e-5)

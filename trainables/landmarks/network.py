@@ -43,7 +43,7 @@ class LandmarkNetworkSpec(Spec):
     """What turns an image into features of several scales."""
     stride: Literal[2, 4, 8, 16] = 4
     """Image pixels per cell of the maps."""
-    width: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 64
+    width: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 32
     """Channels of the joined features."""
     checkpoint: Path | None = None
     """Start from this local file (safetensors or torch weights), such as a run's teacher."""

@@ -147,15 +147,16 @@ class _Stepper:
         with torch.no_grad(), autocast(self._spec.precision, self._worker.device):
             asked = self._calm if self._spec.two_sources.told_by == "calm" else self._student
             fused = act.fused(asked.network, frames)
-        both = torch.cat([batch.images, frames.images, frames.beside])
-        told: dict[str, float] = {}
-        for name, moving in (("radical", self._student), ("calm", self._calm)):
-            maps = self._maps(moving, both, moment, name)
-            known, here, beside = cut(maps, (rows, len(frames.images), len(frames.beside)))
-            terms = self.known.of(known, batch, moment)
-            terms |= act.radical(here, fused) if name == "radical" else act.calm(here, beside)
-            found = self._move(moving, terms, rate)
-            told |= {term if name == "radical" else f"calm_{term}": v for term, v in found.items()}
+        images, drawn = torch.cat([batch.images, frames.images]), len(frames.images)
+        maps = self._maps(self._student, images, moment, "radical")
+        known, here = cut(maps, (rows, drawn))
+        terms = self.known.of(known, batch, moment) | act.radical(here, fused)
+        told = self._move(self._student, terms, rate)
+        maps = self._maps(self._calm, torch.cat([images, frames.beside]), moment, "calm")
+        known, here, beside = cut(maps, (rows, drawn, drawn))
+        terms = self.known.of(known, batch, moment) | act.calm(here, beside)
+        found = self._move(self._calm, terms, rate)
+        told |= {f"calm_{term}": value for term, value in found.items()}
         act.exchange(self._calm.network, self._student.network, self._state.snapshots)
         return told
 

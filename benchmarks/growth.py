@@ -1,0 +1,121 @@
+"""How cost grows with the pool: 10^4, 10^5 and 10^6 synthetic rows, labelled, selected, audited.
+
+    python benchmarks/growth.py --rows 10000,100000,1000000 --engine ray
+
+The pool is written straight into the tables of a data set, as a pipeline of one's own would: images
+are drawn by a seed, 28x28 grey, 4,096 rows a fragment. One short round, then labelling, selecting
+and auditing of the whole pool by the ray engine (two label actors of a thread each) or in this
+process. Each size is a process of its own, so that its peak memory is its own: with the ray engine
+that of the driver alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.console import Console
+from orchestrator.data.dataset import MANIFEST, Manifest, PrepareSpec, Split
+from orchestrator.loading import build_config
+from orchestrator.session import play_run
+from orchestrator.signals import StopRequest
+from orchestrator.store.record import FileEntry
+from orchestrator.store.store import entry_of
+from trainables import schemas
+from trainables.images import encode
+from trainables.tasks.kinds import Classes
+
+FRAGMENT, SIZE, CLASSES, DISTINCT = 4096, 28, 10, 512
+
+
+def main() -> None:
+    """Measure each size in a process of its own; print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", default="10000,100000,1000000")
+    parser.add_argument("--engine", choices=("ray", "local"), default="ray")
+    parser.add_argument("--one", type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        sys.stdout.write(json.dumps(measure(args.one, args.engine)) + "\n")
+        return
+    print("| pool rows | label, us a row | select, us a row | audit, us a row | peak memory |")
+    print("|---|---|---|---|---|")
+    for rows in map(int, args.rows.split(",")):
+        command = [sys.executable, __file__, "--one", str(rows), "--engine", args.engine]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        cells = [f"{found[k]:.1f}" for k in ("label", "select", "audit")]
+        print(f"| {rows:,} | {' | '.join(cells)} | {found['mib']:,.0f} MiB |", flush=True)
+
+
+def measure(rows: int, engine: str) -> dict[str, float]:
+    """Microseconds a row of each kind of step, and this process's peak memory in MiB."""
+    with tempfile.TemporaryDirectory() as root:
+        write_pool(Path(root, "data"), rows)
+        tree = {
+            "name": "growth",
+            "data": f"{root}/data",
+            "method": "default",
+            "recipe": {"training": {"steps": {"first_round": 20}}, "policy": {"num_rounds": 1}},
+            "placement": {"engine": engine, "label_actors": 2, "threads": 1},
+            "tracking": {"wandb": "disabled"},
+            "store": f"{root}/store",
+            "runs": f"{root}/runs",
+        }
+        record, _ = play_run(build_config(tree), Console(quiet=True), StopRequest(), wait=False)
+    steps = record.rounds[0].steps
+    found = {name: 1e6 * steps[name].work_s / rows for name in ("label", "select", "audit")}
+    return found | {"mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+def write_pool(root: Path, rows: int) -> None:
+    """A data set of so many pool rows; no more than a fragment is held at a time."""
+    draw = np.random.default_rng(0)
+    images = [encode(draw.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)) for _ in range(DISTINCT)]
+    (root / "pool").mkdir(parents=True)
+    pool = []
+    for number, first in enumerate(range(0, rows, FRAGMENT)):
+        names = [f"row-{i:010d}" for i in range(first, min(rows, first + FRAGMENT))]
+        contents = [images[i % DISTINCT] for i in range(len(names))]
+        table = pa.table([pa.array(names), pa.array(contents)], schema=schemas.pool())
+        pool.append(_write(root, f"pool/part-{number:05d}.parquet", table))
+    splits = {}
+    for name in ("labelled", "validation", "test"):
+        labels = np.arange(40, dtype=np.int32) % CLASSES
+        names = [f"{name}-{i:02d}" for i in range(40)]
+        columns = [pa.array(names), pa.array(images[:40]), pa.array(labels)]
+        table = pa.table(columns, schema=schemas.labelled())
+        splits[name] = Split(files=(_write(root, f"{name}.parquet", table),))
+    manifest = Manifest(
+        name="synthetic",
+        source="benchmarks/growth.py",
+        task=Classes(num_classes=CLASSES),
+        classes=tuple(map(str, range(CLASSES))),
+        channels=1,
+        size=SIZE,
+        prepared=PrepareSpec(),
+        pool=Split(files=tuple(pool)),
+        **splits,
+    )
+    (root / MANIFEST).write_text(manifest.model_dump_json())
+
+
+def _write(root: Path, name: str, table: pa.Table) -> FileEntry:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    (root / name).write_bytes(sink.getvalue())
+    return entry_of(name, sink.getvalue(), table.num_rows)
+
+
+if __name__ == "__main__":
+    main()
