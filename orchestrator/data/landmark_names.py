@@ -1,7 +1,7 @@
 """What the points of a source are called: `landmarks.json`, or `manifest.json` under `landmarks`.
 
 The object holds ``names``, ``flip_pairs`` (points that change places in the mirror image) and
-``normaliser`` (two points, ``box`` or a number of pixels). A point is given by its name or its number.
+``normaliser`` (two points, ``box`` or a number of pixels). A point is given by its name or number.
 """
 
 import json
