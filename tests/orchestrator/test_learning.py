@@ -31,7 +31,7 @@ import pytest
 from orchestrator.data.dataset import Dataset
 from orchestrator.jobs.decoded import decode_rows
 from orchestrator.jobs.job import ImageForm
-from orchestrator.jobs.training import OUT_OF_FOLD
+from orchestrator.jobs.training_rows import OUT_OF_FOLD
 from orchestrator.loading import build_config
 from orchestrator.runs import RunRecord
 from orchestrator.store.store import Store

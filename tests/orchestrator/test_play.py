@@ -206,7 +206,7 @@ def test_any_timm_model_plays_at_any_size_and_channel_count(make_config):
     record = play(config)
     label = Store(config.store).record("label", record.rounds[1].steps["label"].address)
     assert label.counts["rows"] == 1047
-    assert label.identity["reads"]["form"] == {"size": 32, "channels": 3}
+    assert label.identity["reads"]["form"] == {"fit": "crop", "size": 32, "channels": 3}
 
 
 def test_bfloat16_trains_to_other_weights_at_another_address(make_config):
