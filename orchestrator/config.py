@@ -3,14 +3,17 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from orchestrator.landmark_recipe import LandmarkRecipe
 from orchestrator.recipe import Recipe
+from orchestrator.store.uri import without_credentials
 from orchestrator.sweep.spec import SweepSpec
 from trainables.spec import Spec
 
 AnyRecipe = Annotated[Recipe | LandmarkRecipe, Field(discriminator="task")]
+Place = Annotated[str, AfterValidator(without_credentials)]
+"""A folder or a URI without credentials."""
 
 
 class Placement(Spec):
@@ -18,7 +21,7 @@ class Placement(Spec):
 
     engine: Literal["ray", "local"] = "ray"
     """'ray' uses Ray Train and Ray Data; 'local' plays the same steps in this process."""
-    ray_address: str | None = None
+    ray_address: Place | None = None
     """Cluster to join ('auto' or 'ray://HOST:PORT'); None joins a running one or starts its own."""
     train_workers: Annotated[int, Field(ge=0, le=4096)] = 0
     """Training processes; 0 trains inside the driver without starting a worker group."""
@@ -74,7 +77,7 @@ class RunConfig(Spec):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,60}$")]
     """Name of the run: lower-case letters, digits, dot, dash and underscore."""
-    data: str
+    data: Place
     """Folder or URI that `selftrain prepare` wrote; every node must see it."""
     method: str = "default"
     """Method whose recipe is the starting point; `selftrain methods` lists them."""
@@ -84,7 +87,7 @@ class RunConfig(Spec):
     """Where and how it runs."""
     tracking: Tracking = Tracking()
     """How it is followed."""
-    store: str = "store"
+    store: Place = "store"
     """Folder or URI (s3://, gs://) of the store of steps; every node must see it."""
     runs: Path = Path("runs")
     """Folder of the records, events and W&B files of runs and sweeps."""

@@ -45,6 +45,12 @@ class LostWorkError(SelftrainError, RuntimeError):
     exit_code = 75
 
 
+class StorageAwayError(SelftrainError, OSError):
+    """Storage failed for longer than it is waited for; starting again resumes."""
+
+    exit_code = 75
+
+
 class Interrupted(SelftrainError):  # noqa: N818 - an event, not a fault
     """Stopped on request; starting the same command again goes on from here."""
 

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.methods import load_method
+from orchestrator.tracking.secrets import redact
 from trainables.spec import Spec
 
 TAGS = ("kind", "schedule", "task")
@@ -97,7 +98,10 @@ def _put(tree: dict[str, Any], path: list[str], value: Any, text: str) -> dict[s
 def describe_faults(
     error: ValidationError, model: type[Spec], tree: dict[str, Any], where: str
 ) -> str:
-    """All faults of a validation, one line each: path, what was found, what was needed."""
+    """All faults of a validation, one line each: path, what was found, what was needed.
+
+    What was found is shown without secrets.
+    """
     lines = []
     for fault in error.errors():
         path = _path_in(tree, fault["loc"], missing=fault["type"] == "missing")
@@ -115,7 +119,9 @@ def describe_faults(
             lines.append(f"{at}.{_tag_fault(fault)}")
         else:
             found = fault["input"]
-            shown = f", found {found!r}" if isinstance(found, str | int | float | None) else ""
+            shown = (
+                f", found {redact(found)!r}" if isinstance(found, str | int | float | None) else ""
+            )
             lines.append(f"{at}: {_needed(fault['msg'])}{shown}")
     heading = f"{where}: {len(lines)} fault{'s' if len(lines) > 1 else ''}"
     return "\n".join([heading, *(f"  {line}" for line in lines)])

@@ -14,7 +14,7 @@ from orchestrator.cli import (
     sweep_commands,
 )
 from orchestrator.errors import SelftrainError
-from orchestrator.tracking.secrets import redact
+from orchestrator.tracking.secrets import Redacting, redact
 
 app = typer.Typer(
     name="selftrain",
@@ -41,6 +41,8 @@ app.add_typer(run_commands.track, name="track")
 def main() -> None:
     """Run the command line; every error of ours is one message and one exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Redacting())
     try:
         app()
     except SelftrainError as error:

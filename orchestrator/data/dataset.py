@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, ValidationError, model_validator
 
 from orchestrator.address import digest
-from orchestrator.errors import ConfigError, DataError
+from orchestrator.errors import ConfigError, DataError, StorageAwayError
 from orchestrator.store.files import Files
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import entry_of
@@ -146,10 +146,14 @@ class Dataset:
         self.files = Files(root)
         try:
             content = self.files.read(MANIFEST)
-        except (FileNotFoundError, OSError) as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise DataError(
                 f"{root} holds no {MANIFEST}: make it with 'selftrain prepare SOURCE --out {root}'"
             ) from error
+        except OSError as error:
+            if isinstance(error, StorageAwayError):
+                raise
+            raise DataError(f"{root}/{MANIFEST} can't be read: {error}") from error
         try:
             self.manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
@@ -179,8 +183,15 @@ class Dataset:
         """A fragment, verified against the manifest.
 
         Raises:
-            DataError: The file is missing or was changed since it was prepared.
+            DataError: The file is missing, was changed since it was prepared, or is a link to
+                somewhere outside the data set.
         """
+        local = self.files.local(entry.name)
+        if local is not None and not local.resolve().is_relative_to(Path(self.root).resolve()):
+            raise DataError(
+                f"{self.root}/{entry.name} leads out of the data set, to {local.resolve()}: "
+                "copy the file there, or prepare the data again"
+            )
         try:
             content = self.files.read(entry.name)
         except FileNotFoundError as error:

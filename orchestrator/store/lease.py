@@ -4,9 +4,10 @@ A lease is a small file that its holder touches every few seconds. A waiter judg
 a lease whose content has not changed for ``TTL_S`` seconds is dead, and so is one whose holder ran
 on this machine and is no longer alive. No two clocks are ever compared.
 
-On a local file system or NFS exactly one process gets a lease. On an object store two may write it
-at the same instant: each looks again after ``SETTLE_S`` seconds, and the one that wrote last holds
-it. A holder that finds its lease taken (it slept for longer than ``TTL_S``) must not commit.
+Exactly one process gets a lease, on a local file system, on NFS and on an object store: `Files`
+creates and discards it so. A holder that finds its lease taken (it slept for longer than ``TTL_S``)
+must not commit. Time in which the storage could not be read does not count against a holder, which
+could not renew its lease then either.
 """
 
 import json
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 TTL_S = 30.0
 BEAT_S = 3.0
 POLL_S = 0.2
-SETTLE_S = 1.0
+SOON_S = 0.02
+AWAY_S = 5.0
+"""Looking at a lease takes longer only where storage is away, and then it can't be renewed."""
 
 
 class Lease:
@@ -67,17 +70,21 @@ class Lease:
         seen_at = time.monotonic()
         announced = False
         while not self._done():
-            if self._files.create(self._name, self._content()) and self._is_settled():
+            began = time.monotonic()
+            if self._files.create(self._name, self._content()):
                 self._hold()
                 return self
-            current = self._current()
+            current = self._files.read_or_none(self._name)
             if current is None:
+                time.sleep(SOON_S)
                 continue
-            if current != seen:
-                seen, seen_at = current, time.monotonic()
+            now = time.monotonic()
+            if current != seen or now - began > AWAY_S:
+                seen, seen_at = current, now
             holder = holder_of(current)
-            if is_dead(holder) or time.monotonic() - seen_at > self._ttl_s:
-                self._take_over(holder)
+            if is_dead(holder) or now - seen_at > self._ttl_s:
+                if self._files.discard(self._name, current):
+                    log.info("%s: took over from %s", self._what, _who(holder))
                 continue
             if not self._wait:
                 raise BusyError(f"{self._what} is being worked on by {_who(holder)}")
@@ -91,15 +98,8 @@ class Lease:
 
     def ours(self) -> bool:
         """Whether this process still holds the lease, as the file says now."""
-        current = self._current()
+        current = self._files.read_or_none(self._name)
         return current is not None and holder_of(current).get("token") == self._token
-
-    def _is_settled(self) -> bool:
-        """Whether the lease just written is still ours once others' writes are visible."""
-        if self._files.is_local:
-            return True  # creation was atomic
-        time.sleep(SETTLE_S)
-        return self.ours()
 
     def __exit__(
         self,
@@ -124,36 +124,18 @@ class Lease:
     def _beat(self) -> None:
         while not self._stop.wait(min(BEAT_S, self._ttl_s / 4)):
             try:
-                current = self._current()
+                current = self._files.read_or_none(self._name)
                 if current is not None and holder_of(current).get("token") != self._token:
                     who = _who(holder_of(current))
                     log.warning("%s: the lease was taken over by %s", self._what, who)
                     return
                 self._beats += 1
-                self._files.write(self._name, self._content())
+                if current is None:  # judged dead and discarded: ours again if nobody has it yet
+                    self._files.create(self._name, self._content())
+                else:
+                    self._files.write(self._name, self._content())
             except OSError as error:  # storage that fails for a moment must not lose the lease
                 log.warning("%s: the lease could not be renewed: %s", self._what, error)
-
-    def _take_over(self, holder: dict[str, Any]) -> None:
-        """Remove a dead lease; of several waiters only one succeeds in moving it away.
-
-        A waiter that judged an older lease may move that one's successor: it is put back.
-        """
-        aside = f"{self._name}.dead-{self._token}"
-        if not self._files.move(self._name, aside):
-            return
-        moved = self._files.read(aside)
-        if holder_of(moved).get("token") == holder.get("token"):
-            log.info("%s: took over from %s", self._what, _who(holder))
-        else:
-            self._files.create(self._name, moved)
-        self._files.delete(aside)
-
-    def _current(self) -> bytes | None:
-        try:
-            return self._files.read(self._name)
-        except FileNotFoundError:
-            return None
 
     def _content(self) -> bytes:
         return json.dumps(

@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from trainables.spec import Spec
 
@@ -21,11 +21,23 @@ PACKAGES = (
 )
 
 
-class FileEntry(Spec):
-    """One file of a step."""
+def inside(name: str) -> str:
+    """A relative name that stays below the folder it is meant for.
 
-    name: str
-    """Name inside the step's folder."""
+    Raises:
+        ValueError: It is absolute, has a step upwards, or holds what file systems read otherwise.
+    """
+    odd = "\\" in name or any(ord(c) < 32 for c in name)
+    if odd or any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError("must be a plain relative name inside the folder, without '..'")
+    return name
+
+
+class FileEntry(Spec):
+    """One file of a step or a data set."""
+
+    name: Annotated[str, AfterValidator(inside)]
+    """Name inside the folder of the step or the data set."""
     num_bytes: Annotated[int, Field(ge=0)]
     """Size in bytes."""
     sha256: str

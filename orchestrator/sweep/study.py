@@ -32,6 +32,7 @@ from orchestrator.errors import StoreError
 from orchestrator.sweep.journal import JOURNAL, mend
 from orchestrator.sweep.space import Choices, Chosen, Dimension, Space
 from orchestrator.sweep.spec import MAXIMISED, Sampler, SweepSpec
+from orchestrator.tracking.secrets import redact
 from trainables.randomness import derive
 
 log = logging.getLogger(__name__)
@@ -202,9 +203,10 @@ class Study:
         self._study.tell(number, state=TrialState.FAIL)
 
     def _note(self, number: int, notes: Mapping[str, Any]) -> None:
+        """Write down what is known of a trial; secrets in reasons and errors are hidden."""
         trial_id = self._frozen(number)._trial_id
         for name, value in notes.items():
-            self._study._storage.set_trial_user_attr(trial_id, name, value)
+            self._study._storage.set_trial_user_attr(trial_id, name, redact(value))
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]

@@ -36,7 +36,8 @@ def test_a_file_that_is_not_there_is_missed_by_reading_only(files):
     files.delete_folder("none")
     assert files.names("none") == []
     assert files.folders("none") == []
-    assert not files.move("none", "other")
+    assert not files.discard("none", b"")
+    assert files.read_or_none("none") is None
     with pytest.raises(FileNotFoundError):
         files.read("none")
 
@@ -71,16 +72,19 @@ def test_a_file_is_created_only_where_there_is_none(files):
     assert files.names("a") == ["a/b"]
 
 
-def test_moving_takes_the_content_along(files):
+def test_a_file_is_discarded_only_while_it_holds_what_was_seen(files):
     files.write("a", b"x")
-    assert files.move("a", "b")
+    assert not files.discard("a", b"y")
+    assert files.read("a") == b"x"
+    assert files.discard("a", b"x")
     assert not files.exists("a")
-    assert files.read("b") == b"x"
-    assert not files.move("a", "b")
+    assert not files.discard("a", b"x")
+    assert files.names("", recursive=True) == []
 
 
-def test_of_many_creators_on_a_local_file_system_exactly_one_succeeds(tmp_path):
-    files, together = Files(tmp_path), threading.Barrier(8)
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_many_creators_exactly_one_succeeds(files, attempt):
+    together = threading.Barrier(8)
     won: list[int] = []
 
     def create(number: int) -> None:
@@ -95,7 +99,29 @@ def test_of_many_creators_on_a_local_file_system_exactly_one_succeeds(tmp_path):
         thread.join()
     assert len(won) == 1
     assert files.read("lease") == str(won[0]).encode()
-    assert [p.name for p in tmp_path.iterdir()] == ["lease"]
+    assert files.names("", recursive=True) == ["lease"]
+    assert files.hidden(".") == []
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_many_that_discard_a_file_exactly_one_succeeds(files, attempt):
+    files.write("lease", b"dead")
+    together = threading.Barrier(8)
+    won: list[int] = []
+
+    def discard(number: int) -> None:
+        together.wait()
+        if files.discard("lease", b"dead"):
+            won.append(number)
+
+    threads = [threading.Thread(target=discard, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert not files.exists("lease")
+    assert files.hidden(".") == []
 
 
 def test_a_local_write_that_fails_leaves_the_older_file_and_nothing_beside_it(tmp_path):

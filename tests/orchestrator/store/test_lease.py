@@ -55,7 +55,7 @@ class Announced(Files):
 
     def write(self, name: str, content: bytes) -> None:
         super().write(name, content)
-        self._left -= 1
+        self._left -= name == NAME
         if self._left <= 0:
             self.written.set()
 
@@ -66,24 +66,24 @@ class Faltering(Announced):
     failed = False
 
     def write(self, name: str, content: bytes) -> None:
-        if not self.failed and holder_of(content)["beats"] == 1:
+        if not self.failed and holder_of(content).get("beats") == 1:
             self.failed = True
             raise OSError("storage is away")
         super().write(name, content)
 
 
 class Overtaken(Files):
-    """Files on which something happens just before the first file is moved."""
+    """Files on which something happens just before the first file is discarded."""
 
     def __init__(self, root: str, before: Callable[[], object]) -> None:
         super().__init__(root)
         self._before: Callable[[], object] | None = before
 
-    def move(self, name: str, to: str) -> bool:
+    def discard(self, name: str, content: bytes) -> bool:
         before, self._before = self._before, None
         if before is not None:
             before()
-        return super().move(name, to)
+        return super().discard(name, content)
 
 
 def test_a_lease_is_a_file_while_the_block_runs(files):

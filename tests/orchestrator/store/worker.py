@@ -75,6 +75,10 @@ class Worker:
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
+    def ends(self) -> int:
+        """Wait for its end; its exit code."""
+        return self._process.wait()
+
     def murder(self) -> None:
         """End it as the kernel does, with no chance to tidy up."""
         self._process.send_signal(signal.SIGKILL)
