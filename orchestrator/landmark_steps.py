@@ -14,6 +14,7 @@ from trainables.landmarks.settings import LandmarkObjective, LandmarkTraining
 from trainables.randomness import derive
 from trainables.schedules import at_round
 from trainables.student import StepCount
+from trainables.teachers import StudentIsTeacher
 
 
 class LandmarkSteps(BaseSteps):
@@ -125,10 +126,10 @@ def form_of(config: RunConfig, data: Dataset) -> ImageForm:
     """
     assert isinstance(config.recipe, LandmarkRecipe)  # noqa: S101 - the caller's task
     form = image_form(config.recipe.images, data, fit="pad")
-    if form.size % 16:
+    if form.size % 32:
         raise ConfigError(
-            f"recipe.images.size is {form.size}, but a landmark network halves images four times: "
-            f"choose a multiple of 16, such as {max(16, 16 * round(form.size / 16))}"
+            f"recipe.images.size is {form.size}, but a landmark network halves images five times: "
+            f"choose a multiple of 32, such as {max(32, 32 * round(form.size / 32))}"
         )
     return form
 
@@ -149,5 +150,13 @@ def resolve_training(
         batch = batch.model_copy(update={"selected": 0, "labelled": labelled})
         steps = StepCount(first_round=steps.first_round, most=steps.most)
     batch = batch.model_copy(update={"labelled_alone": None})
-    parts = {"objective": objective, "batch": batch, "steps": steps}
+    parts: dict[str, Any] = {"objective": objective, "batch": batch, "steps": steps}
+    for name in ("consistency", "two_sources"):
+        term = getattr(resolved, name)
+        if term is not None and round_ < term.first_round:
+            parts |= {name: None, "batch": batch.model_copy(update={"pool": 0})}
+        elif term is not None:
+            parts[name] = term.model_copy(update={"first_round": 0})
+    if parts.get("two_sources") is not None:  # the two follow each other, and no other rule
+        parts["teacher"] = StudentIsTeacher()
     return resolved.model_copy(update=parts)

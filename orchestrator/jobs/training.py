@@ -153,6 +153,8 @@ def begin_points(
     partner = None
     if job.training.two_sources is not None:
         partner = build_model(job.student, job.form, job.task, derive(job.seed, "partner"))
+        if job.start is not None:
+            partner.load_state_dict(model.state_dict())
     state = begin_landmarks(job.training, model, worker, partner)
 
     def fitted(listen: Listener) -> dict[str, float]:

@@ -19,11 +19,13 @@ METHOD = Method(
     search=("landmarks", "teacher"),
     recipe=LandmarkRecipe(
         training=LandmarkTraining(
-            steps=StepCount(first_round=600),
+            steps=StepCount(first_round=600, base=600),
             batch=BatchPlan(labelled=16, selected=0, pool=16),
-            consistency=PointConsistency(),
+            consistency=PointConsistency(first_round=1),
             teacher=ExponentialAverage(decay=0.99),
         ),
-        policy=RoundPolicy(num_rounds=1, label_last=False),
+        policy=RoundPolicy(
+            num_rounds=2, start="warm", deliver="last", roll_back_below=0.05, label_last=False
+        ),
     ),
 )

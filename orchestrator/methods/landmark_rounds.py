@@ -21,7 +21,7 @@ METHOD = Method(
     search=("landmarks", "landmark_rounds", "curriculum", "teacher"),
     recipe=LandmarkRecipe(
         training=LandmarkTraining(
-            steps=StepCount(first_round=600, base=300),
+            steps=StepCount(first_round=600, base=450),
             batch=BatchPlan(labelled=16, selected=16),
             teacher=ExponentialAverage(decay=0.99),
         ),

@@ -17,7 +17,7 @@ METHOD = Method(
     search=("landmarks", "teacher"),
     recipe=LandmarkRecipe(
         training=LandmarkTraining(
-            steps=StepCount(first_round=600),
+            steps=StepCount(first_round=1500),
             batch=BatchPlan(labelled=16, selected=0),
             teacher=ExponentialAverage(decay=0.99),
         ),

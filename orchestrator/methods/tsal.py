@@ -13,6 +13,7 @@ from orchestrator.recipe import RoundPolicy
 from trainables.batches import BatchPlan
 from trainables.landmarks.settings import LandmarkTraining, TwoSources
 from trainables.student import StepCount
+from trainables.teachers import ExponentialAverage
 
 METHOD = Method(
     summary="Landmarks in video: two networks with sources of their own absorb each other.",
@@ -21,10 +22,13 @@ METHOD = Method(
     search=("landmarks", "tsal"),
     recipe=LandmarkRecipe(
         training=LandmarkTraining(
-            steps=StepCount(first_round=600),
-            batch=BatchPlan(labelled=16, selected=0, pool=16),
-            two_sources=TwoSources(),
+            steps=StepCount(first_round=600, base=600),
+            batch=BatchPlan(labelled=16, selected=0, pool=8),
+            teacher=ExponentialAverage(decay=0.99),
+            two_sources=TwoSources(first_round=1),
         ),
-        policy=RoundPolicy(num_rounds=1, label_last=False),
+        policy=RoundPolicy(
+            num_rounds=2, start="warm", deliver="last", roll_back_below=0.05, label_last=False
+        ),
     ),
 )

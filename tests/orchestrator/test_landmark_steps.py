@@ -50,7 +50,7 @@ def changed(make, before: tuple[str, ...], *overrides: str) -> set[str]:
 
 READ_BY = {
     "recipe.seed=1": TRAINING | SELECTING,
-    "recipe.images.size=16": ALL,
+    "recipe.images.size=64": ALL,
     "recipe.images.channels=3": ALL,
     "recipe.student.width=24": TRAINING,
     "recipe.student.stride=4": TRAINING,

@@ -54,6 +54,8 @@ class PointConsistency(Spec):
     view to the other by their geometry, and drawn as Gaussians.
     """
 
+    first_round: Annotated[int, Field(ge=0)] = 0
+    """Round from which the term acts; before it labels alone teach."""
     weight: Weight = SigmoidRamp(end=1.0, until=0.4, over="steps")
     """Weight of the term."""
     threshold: Share = 0.3
@@ -78,6 +80,8 @@ class TwoSources(Spec):
     released step can't be run, so rates and ramps are the paper's and the rest is ours.
     """
 
+    first_round: Annotated[int, Field(ge=0)] = 0
+    """Round from which there are two networks; before it one learns from labels alone."""
     weight: Weight = SigmoidRamp(end=1.0, until=0.4, over="steps")
     """Weight of the unlabelled terms of both networks."""
     heat: Weight = 1.0
@@ -149,11 +153,6 @@ class LandmarkTraining(Spec):
             faults.append("batch.max_copies repeats rows of rare classes: landmarks have none")
         if self.consistency is not None and self.two_sources is not None:
             faults.append("consistency and two_sources exclude each other")
-        if self.two_sources is not None and self.teacher.kind != "student":
-            faults.append(
-                "two_sources has a teacher rule of its own (calm_rate, radical_rate, queue): set "
-                "teacher to {kind: student}"
-            )
         if self.consistency is not None and self.teacher.kind == "student":
             faults.append("consistency needs a teacher that follows: set teacher to {kind: ema}")
         if self.reads_pool and not self.batch.pool:

@@ -234,7 +234,6 @@ def test_weights_multiply_the_terms_and_ramp_up_over_steps():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"teacher": {"kind": "ema"}}, "two_sources has a teacher rule of its own"),
         ({"consistency": {}}, "consistency and two_sources exclude each other"),
         ({"batch": {"labelled": 4, "selected": 0}}, "batch.pool is 0 but the objective needs"),
         ({"two_sources": None}, "batch.pool has no effect without consistency or two_sources"),
