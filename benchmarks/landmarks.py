@@ -38,7 +38,7 @@ METHODS = (
     "tsal",
 )
 
-TURNED = {"flip": 0.5, "rotate": 180}
+TURNED = {"flip": 0.5, "rotate": 180.0}
 VIEWS = {  # the views of each part of a recipe that a method may have
     "recipe.training.objective": ("labelled_view", "selected_view"),
     "recipe.training.consistency": ("weak", "strong"),

@@ -126,10 +126,10 @@ def form_of(config: RunConfig, data: Dataset) -> ImageForm:
     """
     assert isinstance(config.recipe, LandmarkRecipe)  # noqa: S101 - the caller's task
     form = image_form(config.recipe.images, data, fit="pad")
-    if form.size % 32:
+    if form.size % 16:
         raise ConfigError(
-            f"recipe.images.size is {form.size}, but a landmark network halves images five times: "
-            f"choose a multiple of 32, such as {max(32, 32 * round(form.size / 32))}"
+            f"recipe.images.size is {form.size}, but a landmark network halves images four times: "
+            f"choose a multiple of 16, such as {max(16, 16 * round(form.size / 16))}"
         )
     return form
 

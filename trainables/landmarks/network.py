@@ -16,11 +16,11 @@ from trainables.spec import Spec
 
 
 class Pyramid(Spec):
-    """A small convolutional network of our own with maps of 2, 4, 8, 16 and 32 pixels a cell."""
+    """A small convolutional network of our own with maps of 2, 4, 8 and 16 pixels a cell."""
 
     kind: Literal["pyramid"] = "pyramid"
     width: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = 16
-    """Channels of the first level; the others have 2 times as many, and 4 times from the third on."""
+    """Channels of the first level; the others have 2, 4 and 4 times as many."""
     norm: Literal["batch", "group"] = "batch"
     """Normalisation: 'group' does not depend on how batches are split."""
 
@@ -145,8 +145,7 @@ class _Pyramid(nn.Module):
     @staticmethod
     def levels(spec: Pyramid) -> tuple[list[int], list[int]]:
         """Channels of each level, and image pixels per cell."""
-        wide = 4 * spec.width
-        return [spec.width, 2 * spec.width, wide, wide, wide], [2, 4, 8, 16, 32]
+        return [spec.width, 2 * spec.width, 4 * spec.width, 4 * spec.width], [2, 4, 8, 16]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         found: list[Tensor] = []
