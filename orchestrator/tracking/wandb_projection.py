@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.config import RunConfig
-from orchestrator.recipe import Recipe
 from orchestrator.tracking.secrets import redact
 from orchestrator.tracking.tracker import Event, read_events
 
@@ -119,7 +118,8 @@ class SweepProjection:
 
     def _open(self, run: str, name: str, event: Event) -> Any:
         recipe = event.get("recipe")
-        update = {"recipe": Recipe.model_validate(recipe)} if recipe is not None else {}
+        kind_of = type(self._config.recipe)
+        update = {"recipe": kind_of.model_validate(recipe)} if recipe is not None else {}
         if self._mode == "offline":
             for earlier in (self._folder / "wandb").glob(f"offline-run-*-{run}"):
                 shutil.rmtree(earlier, ignore_errors=True)

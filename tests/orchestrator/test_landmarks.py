@@ -22,6 +22,7 @@ from orchestrator.sweep.study import Study
 from tests.orchestrator.dots import SIDE, write_dots
 from tests.orchestrator.helpers import addresses, computed, play, table_of
 from tests.orchestrator.test_play import StopAt
+from tests.orchestrator.tracking.wandb_files import offline_files
 from trainables.landmarks.tables import floats_of, pairs_of
 
 ROUNDS = (
@@ -334,6 +335,7 @@ def test_a_sweep_searches_and_ranks_by_the_score(make_dots_config):
         "recipe.training.batch.selected=8",
         "recipe.training.steps={first_round: 6, base: 3}",
         "recipe.policy.num_rounds=2",
+        "tracking.wandb=offline",
     )
     spec = {
         "trials": 2,
@@ -342,9 +344,10 @@ def test_a_sweep_searches_and_ranks_by_the_score(make_dots_config):
         "space": {"recipe.selector.share.start": {"low": 0.2, "high": 0.6}},
     }
     config = type(config).model_validate(config.plain() | {"sweep": spec})
-    record, _ = play_sweep(config, Console(quiet=True), StopRequest())
+    record, folder = play_sweep(config, Console(quiet=True), StopRequest())
     opened = open_sweep(config)
     trials = Study(opened.folder, opened.name, opened.spec, opened.space).trials()
     assert record.status == "finished"
     assert len(trials) == 2
     assert all(0 <= value <= 1 for trial in trials for value in trial.values)
+    assert len(offline_files(folder)) == 3, "a run of W&B for each trial and one for the sweep"
