@@ -11,6 +11,9 @@ from orchestrator.config import Placement
 from orchestrator.environment import prepare_environment
 from orchestrator.errors import InfeasibleError
 
+LOOPBACK = "127.0.0.1"
+"""A cluster started here listens there only: other machines can't reach it."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -54,7 +57,11 @@ def connect(placement: Placement) -> Cluster:
         if address:
             options["address"] = address
         else:
-            options |= {"include_dashboard": False, "address": "local"}
+            options |= {
+                "include_dashboard": False,
+                "address": "local",
+                "_node_ip_address": LOOPBACK,
+            }
         before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**options)
