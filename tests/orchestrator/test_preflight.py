@@ -70,4 +70,4 @@ def test_a_cluster_that_is_started_here_listens_on_the_loopback_interface_only(m
     finally:
         ray_session.disconnect(cluster)
     assert listening
-    assert {ip for _, ip in listening} <= {"127.0.0.1", "::1"}, listening
+    assert {ip for _, ip in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
