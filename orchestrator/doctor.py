@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from orchestrator import ray_session
 from orchestrator.config import Placement
 from orchestrator.errors import SelftrainError
+from orchestrator.preflight import faults_of_nodes, told
 from orchestrator.store.record import versions
 from orchestrator.store.store import Store
 from trainables.spec import Spec
@@ -87,36 +87,14 @@ def _ray(store: str, placement: Placement) -> list[Finding]:
 
 
 def _store_from_nodes(root: str) -> Finding:
-    """Whether every node reads what this process wrote into the store."""
-    ray = ray_session.import_ray()
-    opened = Store(root)
-    name = f".probe-{uuid.uuid4().hex}"
-    opened.files.write(name, b"probe")
-
-    def look(root: str, name: str) -> str:
-        try:
-            return "" if Store(root).files.read(name) == b"probe" else "reads other bytes"
-        except OSError as error:
-            return str(error)
-
+    """Whether every node writes to the store, reads back and deletes."""
     try:
-        nodes = [n for n in ray.nodes() if n["Alive"]]
-        refs = [
-            ray.remote(num_cpus=0)(look)
-            .options(label_selector={"ray.io/node-id": node["NodeID"]})
-            .remote(opened.root, name)
-            for node in nodes
-        ]
-        answers = dict(zip((n["NodeManagerAddress"] for n in nodes), ray.get(refs), strict=True))
-    finally:
-        opened.files.delete(name)
-    bad = {node: why for node, why in answers.items() if why}
+        faults = faults_of_nodes(root)
+    except (SelftrainError, OSError) as error:
+        return Finding(name="store from every node", ok=False, found=str(error))
     found = (
-        f"{len(answers)} nodes read and write it"
-        if not bad
-        else (
-            f"not seen from {', '.join(f'{n} ({w})' for n, w in bad.items())}; "
-            "put the store on storage that all nodes share"
-        )
+        f"not usable from {told(faults)}; put the store on storage that all nodes share"
+        if faults
+        else "every node writes it, reads it and deletes"
     )
-    return Finding(name="store from every node", ok=not bad, found=found)
+    return Finding(name="store from every node", ok=not faults, found=found)

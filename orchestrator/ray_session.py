@@ -4,12 +4,17 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.config import Placement
 from orchestrator.environment import prepare_environment
 from orchestrator.errors import InfeasibleError
+
+CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Without it Ray listens on 127.0.0.1; it says so of two systems, and obeys it on all."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,15 @@ def connect(placement: Placement) -> Cluster:
         if address:
             options["address"] = address
         else:
-            options |= {"include_dashboard": False, "address": "local"}
+            options |= {
+                "include_dashboard": False,
+                "address": "local",
+                "_node_ip_address": LOOPBACK,
+            }
         before = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(**options)
+            with nullcontext() if address else loopback_only():
+                ray.init(**options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InfeasibleError(
                 f"no Ray cluster at {address or 'this machine'}: {error}; "
@@ -66,6 +76,27 @@ def connect(placement: Placement) -> Cluster:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray's own would end the process at once
     return replace(cluster_size(), joined_here=joined_here)
+
+
+@contextmanager
+def loopback_only() -> Iterator[None]:
+    """A cluster started inside the block listens on 127.0.0.1 only: no other machine reaches it.
+
+    Nothing changes where the user has set Ray's own variable.
+    """
+    from ray._private import ray_constants  # its switch was read when ray was imported
+
+    if CLUSTERS in os.environ:
+        yield
+        return
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ[CLUSTERS] = "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[CLUSTERS]
 
 
 def cluster_size() -> Cluster:

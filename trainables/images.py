@@ -9,6 +9,9 @@ from PIL import Image, UnidentifiedImageError
 MOST_PIXELS = 64 * 1024 * 1024
 """Larger images are refused: a small file may claim to hold billions of pixels."""
 
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What is read; others, such as EPS, would hand the bytes to another program."""
+
 
 class ImageError(ValueError):
     """The bytes are no image that can be used; the message says why."""
@@ -86,7 +89,7 @@ def _read(content: bytes, channels: int | None) -> Image.Image:
     if not content:
         raise ImageError("the file is empty")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise ImageError(f"{image.width}x{image.height} pixels, at most {MOST_PIXELS}")
             image.load()
@@ -97,10 +100,10 @@ def _read(content: bytes, channels: int | None) -> Image.Image:
         raise ImageError("not an image") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"too many pixels: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError(f"broken image: {error}") from error
+    except ImageError:
+        raise
+    except Exception as error:  # readers of broken images raise whatever they stumble over
+        raise ImageError(f"broken image: {error or type(error).__name__}") from error
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, ValidationError, model_validator
 
 from orchestrator.address import digest
+from orchestrator.data.bounds import check_bounds
 from orchestrator.errors import ConfigError, DataError, StorageAwayError
 from orchestrator.store.files import Files
 from orchestrator.store.record import FileEntry
@@ -200,7 +201,13 @@ class Dataset:
             ) from error
         if entry_of(entry.name, content, entry.rows) != entry:
             raise DataError(f"{self.root}/{entry.name} was changed since it was prepared")
-        return pq.read_table(pa.BufferReader(content), columns=columns)
+        where = f"{self.root}/{entry.name}"
+        try:
+            with pq.ParquetFile(pa.BufferReader(content)) as opened:
+                check_bounds(opened.metadata, opened.schema_arrow, len(content), where)
+                return opened.read(columns=columns)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{where} can't be read as Parquet: {error}") from error
 
     def table(self, split: Split, columns: list[str] | None = None) -> pa.Table:
         """A whole split."""

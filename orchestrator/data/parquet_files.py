@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.data.bounds import check_bounds
 from orchestrator.data.examples import PARTS, Part, RawExample, Source
 from orchestrator.errors import DataError
 
@@ -45,10 +46,13 @@ def columns_of(file: Path) -> pa.Schema:
     """The columns of a file of images.
 
     Raises:
-        DataError: It can't be read, or has no column of encoded images.
+        DataError: It can't be read, would unpack to far more than it is, or has no column of
+            encoded images.
     """
     try:
-        columns = pq.read_schema(file)
+        with pq.ParquetFile(file) as opened:
+            columns = opened.schema_arrow
+            check_bounds(opened.metadata, columns, file.stat().st_size, str(file))
     except BROKEN as error:
         raise DataError(f"{file} can't be read as Parquet: {error}") from error
     if "image" not in columns.names:

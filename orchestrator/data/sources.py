@@ -5,6 +5,7 @@ A source yields raw examples; splitting, checking and writing are done once, in 
 
 import gzip
 import hashlib
+import math
 import struct
 import zlib
 from collections import Counter
@@ -24,6 +25,8 @@ from orchestrator.errors import ConfigError, DataError
 from trainables.images import encode
 from trainables.tasks.kinds import Points
 
+MOST_IDX_BYTES = 4 << 30
+"""A small archive may claim to hold any number of bytes."""
 KINDS = (
     "digits",
     "torchvision:NAME",
@@ -260,16 +263,23 @@ def _idx(root: Path) -> Source:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path} can't be unpacked: {error}") from error
-    if len(content) < 4 + 4 * dimensions or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise DataError(f"{path} is no idx file of bytes with {dimensions} dimensions")
-    shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
-    body = np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions)
-    if len(body) != np.prod(shape):
-        raise DataError(f"{path} is cut short: {len(body)} bytes for shape {shape}")
+    """Bytes of the shape that the file tells; no more of it is unpacked than that."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as opened:
+            head = opened.read(4 + 4 * dimensions)
+            if len(head) < 4 + 4 * dimensions or head[:4] != bytes((0, 0, 8, dimensions)):
+                raise DataError(f"{path} is no idx file of bytes with {dimensions} dimensions")
+            shape = struct.unpack(f">{dimensions}I", head[4:])
+            if (wanted := math.prod(shape)) > MOST_IDX_BYTES:
+                raise DataError(
+                    f"{path} says it holds {wanted:,} bytes (shape {shape}), at most "
+                    f"{MOST_IDX_BYTES:,} are read"
+                )
+            body = np.frombuffer(opened.read(wanted + 1), np.uint8)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} can't be unpacked: {error}") from error
+    if len(body) != wanted:
+        found = "more" if len(body) > wanted else f"{len(body)}"
+        what = "holds too much" if len(body) > wanted else "is cut short"
+        raise DataError(f"{path} {what}: {found} bytes for shape {shape}")
     return body.reshape(shape)

@@ -22,6 +22,7 @@ from orchestrator.jobs.job import ANY_LABEL_JOB, ANY_TRAIN_JOB, LabelJobs, Train
 from orchestrator.jobs.labellers import AnyLabeller, labeller_of
 from orchestrator.jobs.labelling import ShardReport
 from orchestrator.jobs.training import run_training
+from orchestrator.preflight import check_nodes
 from orchestrator.store.files import Files, below
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome
@@ -43,6 +44,7 @@ class RayEngine:
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
         self._cluster: ray_session.Cluster | None = None
+        self._tried: set[str] = set()
 
     def train(self, job: TrainJobs, watch: Watch) -> Outcome:
         if self._placement.train_workers == 0:
@@ -56,7 +58,7 @@ class RayEngine:
         if wanted == 0:
             yield from LocalEngine(self._placement).label(job, fragments, watch)
             return
-        cluster = self._connected()
+        cluster = self._connected(job.store)
         import ray.data
 
         ray_session.quieten()
@@ -113,10 +115,14 @@ class RayEngine:
             ray_session.disconnect(self._cluster)
             self._cluster = None
 
-    def _connected(self) -> ray_session.Cluster:
+    def _connected(self, store: str | None = None) -> ray_session.Cluster:
+        """The cluster; every node has tried the store before the first work that it gets."""
         if self._cluster is None:
             self._cluster = ray_session.connect(self._placement)
             ray_session.check_feasible(self._placement, self._cluster)
+        if store is not None and store not in self._tried:
+            check_nodes(store)
+            self._tried.add(store)
         return self._cluster
 
     def _gpus(self, cluster: ray_session.Cluster) -> float:
@@ -150,7 +156,7 @@ class RayEngine:
 
     def _train_apart(self, job: TrainJobs, watch: Watch) -> Outcome:
         """A group of workers: lost ones are replaced and go on from the newest checkpoint."""
-        cluster = self._connected()
+        cluster = self._connected(job.store)
         from ray.train import (
             FailureConfig,
             LoggingConfig,

@@ -69,6 +69,8 @@ class Record(Spec):
     """Machine that committed the step."""
     finished_at: str = ""
     """Time of the commit, ISO 8601, UTC."""
+    check: str = ""
+    """Digest of everything above, so that a damaged record is found; empty in older stores."""
 
 
 def versions() -> dict[str, str]:

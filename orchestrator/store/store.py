@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,11 +27,14 @@ from pydantic import ValidationError
 
 from orchestrator.address import digest
 from orchestrator.errors import LostWorkError, StoreError
-from orchestrator.store.files import Files
+from orchestrator.store.files import RETRY, Files
 from orchestrator.store.lease import Lease, holder_of, is_dead
 from orchestrator.store.record import FileEntry, Record, versions
+from orchestrator.store.retry import Retry
 
+log = logging.getLogger(__name__)
 RECORD = "record.json"
+DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,16 @@ class StepFolder:
         return f"work/{self.kind}-{self.address}"
 
     def write(self, name: str, content: bytes, rows: int | None = None) -> FileEntry:
-        """Write one of the step's files whole; return its entry."""
+        """Write one of the step's files whole; return its entry.
+
+        Raises:
+            LostWorkError: The step is finished: another process took it over from this one.
+        """
+        if self.files.exists(f"{self.prefix}/{RECORD}"):
+            raise LostWorkError(
+                f"step {self.kind} {self.address[:12]} was finished by another process while this "
+                "one slept; start the same command again: it finds the result"
+            )
         self.files.write(f"{self.prefix}/{name}", content)
         return entry_of(name, content, rows)
 
@@ -101,15 +114,31 @@ class StepFolder:
         return self.write(name, sink.getvalue(), table.num_rows)
 
     def note(self, name: str, content: bytes) -> None:
-        """Keep something for whoever goes on after a crash; gone once the step is committed."""
-        self.files.write(f"{self.work}/{name}", content)
+        """Keep something for whoever goes on after a crash; gone once the step is committed.
+
+        Its digest is written behind it.
+        """
+        self.files.write(f"{self.work}/{name}", content + hashlib.sha256(content).digest())
 
     def noted(self, name: str) -> bytes | None:
-        """What was kept under this name, or None."""
-        try:
-            return self.files.read(f"{self.work}/{name}")
-        except FileNotFoundError:
+        """What was kept under this name, or None: the work starts without it.
+
+        What differs from its digest is not used; this is told.
+        """
+        whole = self.files.read_or_none(f"{self.work}/{name}")
+        if whole is None:
             return None
+        content, kept = whole[:-DIGEST_BYTES], whole[-DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != kept:
+            log.warning(
+                "%s/%s of the store at %s was damaged since it was written and is not used: "
+                "that work is done again",
+                self.work,
+                name,
+                self.files.root,
+            )
+            return None
+        return content
 
     def intact(self, entry: FileEntry) -> bool:
         """Whether a file that an earlier attempt wrote is still there, byte for byte."""
@@ -129,8 +158,8 @@ def entry_of(name: str, content: bytes, rows: int | None = None) -> FileEntry:
 class Store:
     """Addressed steps below one root."""
 
-    def __init__(self, root: str | Path) -> None:
-        self.files = Files(root)
+    def __init__(self, root: str | Path, retry: Retry = RETRY) -> None:
+        self.files = Files(root, retry)
         self.root = self.files.root
         self._verified: set[tuple[str, str]] = set()
 
@@ -150,11 +179,14 @@ class Store:
         """
         name = f"steps/{kind}/{address}/{RECORD}"
         try:
-            return Record.model_validate_json(self.files.read(name))
+            record = Record.model_validate_json(self.files.read(name))
         except FileNotFoundError as error:
             raise StoreError(f"the store at {self.root} has no {kind} step {address}") from error
         except ValidationError as error:
             raise StoreError(_mend(self.root, name, "is no record")) from error
+        if record.check and record.check != check_of(record):
+            raise StoreError(_mend(self.root, name, "was damaged since it was written"))
+        return record
 
     def once(
         self,
@@ -220,6 +252,7 @@ class Store:
             host=socket.gethostname(),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        record = record.model_copy(update={"check": check_of(record)})
         content = record.model_dump_json(indent=1).encode()
         self.files.write(f"{folder.prefix}/{RECORD}", content)
         self.files.delete_folder(folder.work)
@@ -316,6 +349,11 @@ class Store:
         finally:
             with contextlib.suppress(OSError):
                 self.files.delete(name)
+
+
+def check_of(record: Record) -> str:
+    """Digest of everything in a record but the digest itself."""
+    return hashlib.sha256(dumps(record.model_dump(mode="json", exclude={"check"}))).hexdigest()
 
 
 def _mend(root: str, path: str, what: str) -> str:

@@ -12,6 +12,7 @@ from orchestrator.config import RunConfig
 from orchestrator.console import Console
 from orchestrator.errors import AllFailedError, InfeasibleError, Interrupted
 from orchestrator.noise import native_noise_to
+from orchestrator.preflight import check_nodes
 from orchestrator.ray_session import Cluster
 from orchestrator.runs import data_digest
 from orchestrator.signals import StopRequest
@@ -73,6 +74,8 @@ def _play(sweep: Sweep, console: Console, stop: StopRequest, warm_from: str | No
     on_ray = sweep.config.placement.engine == "ray"
     cluster = ray_session.connect(sweep.config.placement) if on_ray else None
     try:
+        if cluster is not None:
+            check_nodes(sweep.played.base.store)
         need, room = _room(sweep, cluster)
         study = Study(sweep.folder, sweep.name, sweep.spec, sweep.space)
         tracking = sweep.config.tracking

@@ -6,7 +6,7 @@ import threading
 import pyarrow as pa
 import pytest
 
-from orchestrator.errors import StoreError
+from orchestrator.errors import LostWorkError, StoreError
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Identity, Outcome, StepFolder, Store
 from tests.orchestrator.store.worker import IDENTITY, Worker
@@ -135,6 +135,37 @@ def test_a_flipped_bit_is_found_on_reading_and_says_what_to_do(root, store, name
     assert "the same command again" in str(error.value)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_flipped_bit_in_a_record_is_found_on_reading(store, share):
+    compute(store)
+    content = bytearray(store.files.read(at(IDENTITY, "record.json")))
+    content[int(share * len(content))] ^= 1
+    store.files.write(at(IDENTITY, "record.json"), bytes(content))
+    with pytest.raises(StoreError, match=r"record\.json (is no record|was damaged)"):
+        store.record("train", IDENTITY.address)
+
+
+def test_a_damaged_note_is_told_and_not_used(store, caplog):
+    folder = store.folder("train", IDENTITY.address)
+    folder.note("checkpoint", b"step 7")
+    name = f"{folder.work}/checkpoint"
+    content = bytearray(store.files.read(name))
+    content[2] ^= 1
+    store.files.write(name, bytes(content))
+    assert folder.noted("checkpoint") is None
+    assert f"{name} of the store at {store.root} was damaged" in caplog.text
+    store.files.write(name, b"cut")
+    assert folder.noted("checkpoint") is None
+
+
+def test_a_process_that_was_overtaken_can_not_change_a_finished_step(store):
+    record = compute(store)
+    folder = store.folder("train", IDENTITY.address)
+    with pytest.raises(LostWorkError, match="was finished by another process"):
+        folder.write("a.bin", b"changed")
+    assert store.read(record, "a.bin") == b"content"
+
+
 def test_a_missing_file_is_found_on_reading(store):
     record = compute(store)
     store.files.delete(at(IDENTITY, "a.bin"))
@@ -169,7 +200,7 @@ def test_every_fault_of_a_step_is_found_even_after_it_was_read(store):
 
 def test_a_record_under_an_address_that_is_not_its_identitys_is_found(store):
     record = compute(store)
-    changed = record.model_copy(update={"identity": OTHER.plain()})
+    changed = record.model_copy(update={"identity": OTHER.plain(), "check": ""})
     store.files.write(at(IDENTITY, "record.json"), changed.model_dump_json().encode())
     (fault,) = store.faults("train", IDENTITY.address)
     assert "the record's identity has another address" in fault
