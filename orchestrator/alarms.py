@@ -9,7 +9,7 @@ MOST_FLIPS = 0.3
 FLIPS_FROM_ROUND = 3
 FALLING_ROUNDS = 2
 MOST_BELOW_ROUND_0 = 0.005
-"""Validation accuracy, as a share, by which a round may stay below the supervised one untold."""
+"""Validation score, as a share, by which a round may stay below the supervised one untold."""
 
 
 def alarms(
@@ -20,11 +20,13 @@ def alarms(
     labelled_rows: Sequence[int],
     flip_rate: float | None,
     validations: Sequence[float],
+    alone: float | None = None,
 ) -> tuple[str, ...]:
     """The alarms of a round, one line each.
 
     ``class_rows`` and ``labelled_rows`` are accepted and labelled rows by class; ``validations``
-    are the validation accuracies of this round and all before it.
+    are the validation scores of this round and all before it, ``alone`` that of labels alone where
+    round 0 read more.
     """
     found = []
     if coverage is not None and coverage < LEAST_COVERAGE:
@@ -43,9 +45,9 @@ def alarms(
     if len(newest) > FALLING_ROUNDS and all(later < before for before, later in pairwise(newest)):
         shown = ", ".join(f"{value:.4f}" for value in newest)
         found.append(f"validation has fallen for {FALLING_ROUNDS} rounds: {shown}")
-    if validations and validations[0] - validations[-1] > MOST_BELOW_ROUND_0:
-        found.append(
-            f"validation {validations[-1]:.4f} is below the {validations[0]:.4f} of round 0: "
-            "labels alone were better"
-        )
+    if alone is not None and validations and alone - validations[-1] > MOST_BELOW_ROUND_0:
+        found.append(f"validation {validations[-1]:.4f} is below the {alone:.4f} of labels alone")
+    elif validations and validations[0] - validations[-1] > MOST_BELOW_ROUND_0:
+        whose = "of round 0" if alone is not None else "of round 0: labels alone were better"
+        found.append(f"validation {validations[-1]:.4f} is below the {validations[0]:.4f} {whose}")
     return tuple(found)

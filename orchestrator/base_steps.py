@@ -87,6 +87,10 @@ class BaseSteps:
         """The selection that ends round ``round_``; the next round trains on it."""
         raise NotImplementedError
 
+    def baseline(self) -> Step[Any] | None:
+        """Training on labels alone, to hold round 0 against; None where round 0 is just that."""
+        return None
+
     def extend(self, round_: int, selection: str) -> Step[Any] | None:
         """Images that join the selection in this round; None if the recipe makes none."""
         del round_, selection

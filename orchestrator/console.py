@@ -190,11 +190,12 @@ def closing_lines(record: RunRecord) -> list[str]:
     lines = []
     if record.rounds and record.best_round is not None:
         first, best = record.rounds[0], record.rounds[record.best_round]
-        gain = 100 * (best.test["score"] - first.test["score"])
+        whose = "a student of labels alone" if first.alone else "the supervised student of round 0"
+        base = first.alone["test"]["score"] if first.alone else first.test["score"]
+        gain = 100 * (best.test["score"] - base)
         lines.append(
             f"Round {best.round} delivers {best.test['score']:.4f} on the test rows: "
-            f"{gain:+.2f} points over the supervised student of round 0 "
-            f"({first.test['score']:.4f})."
+            f"{gain:+.2f} points over {whose} ({base:.4f})."
         )
     steps = [step for each in record.rounds for step in each.steps.values()]
     found = sum(step.from_store for step in steps)

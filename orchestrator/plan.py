@@ -63,6 +63,11 @@ class _Planner:
             extension = self._steps.extend(round_, chosen) if chosen else None
             if extension is not None:
                 self._add(round_, "extend", extension, "make images for each class")
+            alone = None if round_ else self._steps.baseline()
+            if alone is not None:
+                self._train(round_, "train-alone", alone, "")
+                score = self._steps.score(alone.address)
+                self._add(round_, "score-alone", score, "score validation and test")
             make = partial(
                 self._steps.train,
                 round_,

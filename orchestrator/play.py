@@ -107,6 +107,7 @@ class Player:
         played: list[Played] = []
         trained: dict[int, tuple[str, ...]] = {}
         selection: Record | None = None
+        alone: Record | None = None
         while record.status != "finished":
             self._check_stop(len(rounds))
             number = len(rounds)
@@ -114,6 +115,8 @@ class Player:
             current = _Round(number)
             if not number and self._steps.begins_with_labels:
                 selection = self._begin(current)
+            baseline = None if number else self._baseline(current)
+            alone = baseline or alone
             trained[number] = self._train(current, trained, played, selection)
             score = self._do(current, "score", self._steps.score(trained[number][0]), self._score)
             validation = float(score.metrics["validation"]["score"])
@@ -122,7 +125,7 @@ class Player:
             last = stop_reason(self._policy, played) is not None
             if not last or self._policy.label_last:
                 selection = self._label_and_select(current, trained, played, selection)
-            rounds.append(self._finish(current, played, verdict.reason, score))
+            rounds.append(self._finish(current, played, verdict.reason, score, alone))
             stopped = self._stop_reason(played, selection)
             record = record.model_copy(
                 update={
@@ -134,6 +137,13 @@ class Player:
             )
             self._tracker.emit("round_finished", **rounds[-1].model_dump(mode="json"))
             yield record
+
+    def _baseline(self, current: _Round) -> Record | None:
+        """Scores of a training on labels alone, where round 0 reads more."""
+        if (step := self._steps.baseline()) is None:
+            return None
+        trained = self._do(current, "train-alone", step, self._train_one)
+        return self._do(current, "score-alone", self._steps.score(trained.address), self._score)
 
     def _check_stop(self, num_played: int) -> None:
         if self._watch.stopping():
@@ -350,7 +360,12 @@ class Player:
         return gather_audit(job, parts)
 
     def _finish(
-        self, current: _Round, played: list[Played], reason: str, score: Record
+        self,
+        current: _Round,
+        played: list[Played],
+        reason: str,
+        score: Record,
+        alone: Record | None,
     ) -> RoundRecord:
         selected, audit = current.records.get("select"), current.records.get("audit")
         class_rows = tuple(selected.counts["class_rows"]) if selected else ()
@@ -372,9 +387,11 @@ class Player:
                 labelled_rows=self._data.labelled_rows,
                 flip_rate=found.get("flip_rate"),
                 validations=[each.validation for each in played],
+                alone=alone.metrics["validation"]["score"] if alone else None,
             ),
             starved_classes=tuple(selected.counts["starved_classes"]) if selected else (),
             validation=score.metrics["validation"],
             test=score.metrics["test"],
+            alone=dict(alone.metrics) if alone and not current.number else {},
             seconds=round(time.perf_counter() - current.began, 3),
         )

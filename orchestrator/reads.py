@@ -167,3 +167,17 @@ def resolve_training(
     objective = objective.model_copy(update=unread)
     parts = {"objective": objective, "batch": batch, "steps": steps, "optimiser": optimiser}
     return resolved.model_copy(update=parts)
+
+
+def labels_alone(training: TrainingSpec) -> TrainingSpec:
+    """The same training without anything that reads the pool."""
+    objective, batch = training.objective, training.batch
+    without = {"consistency": None, "representation": None, "entropy": None}
+    parts: dict[str, Any] = {
+        "objective": objective.model_copy(update=without),
+        "batch": batch.model_copy(update={"pool": 0}),
+        "partner": None,
+        "self_meta": None,
+        "look_ahead": None,
+    }
+    return training.model_copy(update=parts)

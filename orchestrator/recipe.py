@@ -111,6 +111,9 @@ class RoundPolicy(Spec):
     """Which accepted round the run delivers: the best on validation, or the last."""
     roll_back_below: Annotated[float, Field(ge=0, le=1)] | None = None
     """Roll a round back if its validation score falls by more than this share; None never."""
+    baseline: bool = True
+    """Where round 0 reads more than labels: train on labels alone as well, for as many steps, to
+    tell what the method is worth."""
     label_last: bool = True
     """Label and select once more after the last round: by the last kept teacher."""
     patience_rounds: Annotated[int, Field(ge=1)] | None = None

@@ -61,6 +61,8 @@ class RoundRecord(Spec):
     """Scores on the validation rows."""
     test: dict[str, float]
     """Scores on the test rows; no decision reads them."""
+    alone: dict[str, dict[str, float]] = {}
+    """Scores on validation and test of a training on labels alone, where round 0 is none."""
     seconds: float
     """Wall time of the round in this process, in seconds."""
 

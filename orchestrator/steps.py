@@ -20,6 +20,7 @@ from orchestrator.reads import (
     check_workers,
     content_of,
     form_of,
+    labels_alone,
     placed,
     reading,
     resolve_training,
@@ -57,7 +58,7 @@ class Steps(BaseSteps):
                 f"data set's {data.num_classes} classes make no parts of at least 2: lower it"
             )
 
-    def train(
+    def train(  # noqa: PLR0913 - what a training may read
         self,
         round_: int,
         *,
@@ -67,15 +68,16 @@ class Steps(BaseSteps):
         out_of_fold: str | None = None,
         fold: Fold | None = None,
         member: int = 0,
+        alone: bool = False,
     ) -> Step[TrainJob]:
         """Training of round ``round_`` on a selection of ``num_selected`` rows (None, 0: none).
 
         ``member`` tells the students of a round apart; they differ in their seed, and specialists
-        in their classes.
+        in their classes. ``alone`` leaves out everything that reads the pool.
         """
         classes = self._classes_of(member)
         training = resolve_training(
-            self._recipe.training,
+            labels_alone(self._recipe.training) if alone else self._recipe.training,
             round_,
             self._num_rounds,
             has_selection=selection is not None,
@@ -101,7 +103,8 @@ class Steps(BaseSteps):
         reads |= {"classes": list(classes)} if classes else {}
         policy = self._recipe.policy
         labels_after = round_ + 1 < self._num_rounds or policy.label_last
-        keep_at = self._recipe.labelling.checkpoints if labels_after and fold is None else ()
+        keeps = labels_after and fold is None and not alone
+        keep_at = self._recipe.labelling.checkpoints if keeps else ()
         if keep_at:
             reads["keep_at"] = list(keep_at)
         names = ("train", round_, member) if member else ("train", round_)
@@ -127,6 +130,15 @@ class Steps(BaseSteps):
             checkpoint_every_s=self._placement.checkpoint_every_s,
         )
         return Step(identity, job)
+
+    def baseline(self) -> Step[TrainJob] | None:
+        training = self._recipe.training
+        labelled = training.batch.labelled_alone or training.batch.labelled
+        first = resolve_training(training, 0, self._num_rounds, has_selection=False)
+        more = first.batch.pool > 0 or self.begins_with_labels
+        if not (self.policy.baseline and more and labelled):
+            return None
+        return self.train(0, selection=None, num_selected=0, start=None, alone=True)
 
     def extend(self, round_: int, selection: str) -> Step[ExtendJob] | None:
         """Images that join the selection in this round; None if the recipe makes none."""
