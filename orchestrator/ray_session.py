@@ -59,11 +59,7 @@ def connect(placement: Placement) -> Cluster:
         if address:
             options["address"] = address
         else:
-            options |= {
-                "include_dashboard": False,
-                "address": "local",
-                "_node_ip_address": LOOPBACK,
-            }
+            options |= {"include_dashboard": False, "address": "local"}
         before = signal.getsignal(signal.SIGTERM)
         try:
             with nullcontext() if address else loopback_only():

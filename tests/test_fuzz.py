@@ -28,28 +28,11 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 ONCE = settings(QUICK, max_examples=30)
-KEYS = st.sampled_from(
-    [
-        "name",
-        "data",
-        "store",
-        "method",
-        "recipe",
-        "placement",
-        "tracking",
-        "sweep",
-        "training",
-        "selector",
-        "kind",
-        "task",
-        "student",
-        "steps",
-        "schedule",
-        "labelling",
-        "foreign",
-        "space",
-    ]
-) | st.text(max_size=5)
+WORDS = """
+name data store method recipe placement tracking sweep training selector kind task student steps
+schedule labelling foreign space
+"""
+KEYS = st.sampled_from(WORDS.split()) | st.text(max_size=5)
 VALUES = st.recursive(
     st.none()
     | st.booleans()
