@@ -100,6 +100,8 @@ def _screen(
     spec = sweep.spec
     if spec.screen is None:
         raise AssertionError("screening was not asked for")
+    if not isinstance(sweep.config.recipe, Recipe):
+        raise ConfigError("sweep.screen judges labels that are classes: set it to null")
     searched = [d.path for d in sweep.space.dimensions if d.path.startswith("recipe.selector")]
     if not searched:
         raise ConfigError(

@@ -108,6 +108,7 @@ READ_BY = {
     "recipe.targets.weight={kind: confidence}": SELECTING,
     "recipe.targets.reads=teacher": set(),  # without calibrators both are the same
     "recipe.policy.num_rounds=9": set(),
+    "recipe.policy.baseline=false": set(),
     "recipe.policy.start=warm": set(),
     "recipe.policy.pool=keep": set(),
     "recipe.policy.deliver=last": set(),
