@@ -44,7 +44,8 @@ def connect(address: str | None) -> Any:
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # or RAY_ADDRESS would win over it
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray.dashboard.modules").setLevel(logging.ERROR)
+    for name in ("dashboard_sdk", "job.sdk"):
+        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
     token = auth_token()
     headers = {"Authorization": f"Bearer {token}"} if token else None
     return JobSubmissionClient(address, headers=headers)
