@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.environment import prepare_environment
 from orchestrator.errors import InfeasibleError
 
-TOKEN_FILE = ".ray/auth_token"  # noqa: S105 - where it lies, not what it is
+TOKEN_FILE = ".ray/auth_token"
 
 
 def auth_token() -> str | None:

@@ -23,7 +23,7 @@ class RayPlace(Spec):
     patience_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
     """Seconds to wait for the dashboard and its agent, with growing pauses."""
     secrets: bool = False
-    """Pass variables whose name looks like a secret; everyone who may see jobs sees their values."""
+    """Pass variables named like secrets too; everyone who may see jobs sees their values."""
 
 
 class PodGroup(Spec):
@@ -35,8 +35,8 @@ class PodGroup(Spec):
     """Memory of a pod."""
     gpus: Count = 0
     """GPUs of a pod."""
-    least: Count = 0
-    """Pods that are always there."""
+    least: Count = 1
+    """Pods that are always there; the run checks at its start that they suffice."""
     most: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Pods that the autoscaler may start."""
     selector: dict[str, str] = {}
@@ -78,8 +78,6 @@ class KubePlace(Spec):
     """Secret whose entries become environment variables of every pod."""
     claim: KubeName | None = None
     """Volume claim that every pod mounts at `launch.shared`."""
-    standing: KubeName | None = None
-    """RayCluster to render as well and to run in; None: a cluster for the job alone."""
     retries: Count = 3
     """New clusters after a failure; each goes on from the store."""
     limit_s: Annotated[int, Field(ge=60)] | None = None

@@ -47,7 +47,7 @@ def submit(
       selftrain submit --to slurm --launch team.yaml sweep examples/sweep.yaml
     """
     job = make_job(verb, config, overrides or [], launch, identity)
-    launcher = launcher_for(to, job.launch, again=again)
+    launcher = launcher_for(to, job.launch, job.config.runs, again=again)
     if dry_run:
         typer.echo(launcher.preview(job))
         return
@@ -55,11 +55,15 @@ def submit(
     record = LaunchRecord(run=job.id, place=to, place_id=started.place_id, launch=job.launch)
     if save_launch(job.config.runs, record) is None:
         _say(f"{job.config.runs} isn't a folder of this host: later say --to {to} {job.id}")
-    _say(f"{'attached to' if started.attached else 'started'} {job.id} on {to}, as "
-         f"{started.place_id}")
+    _say(
+        f"{'attached to' if started.attached else 'started'} {job.id} on {to}, as "
+        f"{started.place_id}"
+    )
     if detach:
-        _say(f"follow it with: selftrain logs {job.id} --follow; end it with: selftrain stop "
-             f"{job.id}")
+        _say(
+            f"follow it with: selftrain logs {job.id} --follow; end it with: selftrain stop "
+            f"{job.id}"
+        )
         return
     _follow(launcher, started)
 
@@ -112,10 +116,10 @@ def _find(
 ) -> tuple[Launcher, Started]:
     """The launcher of a submitted run, by its record or by what the user says."""
     if to is not None:
-        return launcher_for(to, load_launch(launch_file)), Started(run, run)
+        return launcher_for(to, load_launch(launch_file), runs), Started(run, run)
     record = find_launch(runs, run)
     launch = load_launch(launch_file, record.launch)
-    return launcher_for(record.place, launch), Started(record.run, record.place_id)
+    return launcher_for(record.place, launch, runs), Started(record.run, record.place_id)
 
 
 def _follow(launcher: Launcher, started: Started) -> None:
