@@ -10,6 +10,7 @@ BASICS = ("HOME", "LANG", "LOGNAME", "PATH", "SHELL", "USER")
 """Passed besides the variables that the launch names; everything else stays here."""
 
 BODY = r"""
+# shellcheck disable=SC2329    # traps call the functions
 set -uo pipefail
 export SLURM_EXPORT_ENV=ALL        # srun hands on what this script has
 # Since Slurm 22.05 srun doesn't take the CPUs of a task from its job.
