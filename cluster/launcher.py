@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from cluster.job import Job
 from cluster.standing import Standing
 
-Place = Literal["ray", "kuberay", "slurm", "local"]
 Say = Callable[[str], None]
 
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from cluster.kube_launcher import KubeLauncher
-from cluster.launcher import Launcher, Place
+from cluster.launcher import Launcher
 from cluster.local_launcher import LocalLauncher
 from cluster.ray_launcher import RayLauncher
 from cluster.slurm_launcher import SlurmLauncher
-from orchestrator.launch import Launch
+from orchestrator.launch import Launch, Place
 
 
 def launcher_for(place: Place, launch: Launch, runs: Path, *, again: bool = False) -> Launcher:

@@ -2,28 +2,11 @@
 
 from pathlib import Path
 
-from cluster.launcher import Place
 from orchestrator.errors import ConfigError
-from orchestrator.launch import Launch
+from orchestrator.launch import LaunchRecord
 from orchestrator.runs import find_folder, load_record, save_record
-from trainables.spec import Spec
 
 RECORD = "launch.json"
-
-
-class LaunchRecord(Spec):
-    """Where a run was started, and with what; names of variables, never their values."""
-
-    run: str
-    """Identity of the run or sweep."""
-    place: Place
-    """Where it was started."""
-    place_id: str
-    """How the place names it."""
-    launch: Launch
-    """What it was started with."""
-    log: str | None = None
-    """File that holds what it prints, where the place writes one."""
 
 
 def save_launch(runs: Path, record: LaunchRecord) -> Path | None:

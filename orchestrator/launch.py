@@ -1,4 +1,4 @@
-"""What a place needs to start a run: read by `selftrain submit`, ignored by `selftrain run`."""
+"""What a place needs to start a run, and the record of a start; `selftrain run` reads neither."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from trainables.spec import Spec
 
+Place = Literal["ray", "kuberay", "slurm", "local"]
 EnvName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 KubeName = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|[KMGT]i?)?$")]
@@ -132,3 +133,16 @@ class Launch(Spec):
     """For `--to kuberay`."""
     slurm: SlurmPlace = SlurmPlace()
     """For `--to slurm`."""
+
+
+class LaunchRecord(Spec):
+    """Where a run was started, and with what; names of variables, never their values."""
+
+    run: str
+    """Identity of the run or sweep."""
+    place: Place
+    """Where it was started."""
+    place_id: str
+    """How the place names it."""
+    launch: Launch
+    """What it was started with."""

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from cluster.job import Verb, load_launch, make_job
-from cluster.launcher import Launcher, Place, Started
+from cluster.launcher import Launcher, Started
 from cluster.launchers import launcher_for
-from cluster.records import LaunchRecord, find_launch, save_launch
+from cluster.records import find_launch, save_launch
 from orchestrator.cli.options import AsJson, ConfigFile, Overrides, RunsFolder
 from orchestrator.errors import ConfigError
+from orchestrator.launch import LaunchRecord, Place
 from orchestrator.tracking.secrets import redact
 
 Submitted = Annotated[str, typer.Argument(help="Run or sweep, or the beginning of its name.")]

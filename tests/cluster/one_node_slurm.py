@@ -15,18 +15,22 @@ HERE = Path(sys.argv[0]).absolute().parent
 JOB = HERE / "job.json"
 
 
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+
+
 def srun(arguments: list[str]) -> None:
     command = arguments[next(i for i, text in enumerate(arguments) if text[0] != "-") :]
     os.execvp(command[0], command)
 
 
 def hostname(arguments: list[str]) -> None:
-    print("127.0.0.1")
+    say("127.0.0.1")
 
 
 def scontrol(arguments: list[str]) -> None:
     if arguments[:2] == ["show", "hostnames"]:
-        print(arguments[2])
+        say(arguments[2])
     elif arguments[0] == "requeue":
         (HERE / "requeued").write_text(arguments[1])
 
@@ -55,13 +59,13 @@ def sbatch(arguments: list[str]) -> None:
             start_new_session=True,
         )
     JOB.write_text(json.dumps({"number": number, "name": name, "pid": process.pid}))
-    print(number)
+    say(number)
 
 
 def squeue(arguments: list[str]) -> None:
     job = json.loads(JOB.read_text()) if JOB.exists() else None
     if job and f"--name={job['name']}" in arguments and runs(job["pid"]):
-        print(job["number"], "RUNNING")
+        say(f"{job['number']} RUNNING")
 
 
 def scancel(arguments: list[str]) -> None:

@@ -1,6 +1,7 @@
 """A Ray cluster with token authentication on this host, and a run that is submitted to it."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.orchestrator.helpers import addresses, play
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 PORT = 23400 + os.getpid() % 50 * 20
 ADDRESS = f"http://127.0.0.1:{PORT + 1}"
+TEMP = Path(f"/tmp/ray-{os.getpid()}")  # short: sockets lie below it
 TOKEN = "0123456789abcdef" * 4
 PATIENCE_S = 60
 
@@ -38,7 +40,7 @@ def head(tmp_path_factory) -> Iterator[str]:
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *("--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--disable-usage-stats"),
         *(f"--{name}={value}" for name, value in ports.items()),
-        f"--temp-dir=/tmp/ray-{os.getpid()}",  # short: sockets lie below it
+        f"--temp-dir={TEMP}",
     ]
     root = str(Path(__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": root, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
@@ -51,6 +53,7 @@ def head(tmp_path_factory) -> Iterator[str]:
     _, left = psutil.wait_procs(family, timeout=10)
     for each in left:
         each.kill()
+    shutil.rmtree(TEMP, ignore_errors=True)
 
 
 def wait_for(folder: Path, pattern: str) -> None:
