@@ -97,7 +97,11 @@ class KubeLauncher:
         if not follow:
             yield self._kubectl(*options)
             return
-        while self.standing(started).state == "waiting":
+        told = ""
+        while (standing := self.standing(started)).state == "waiting":
+            if standing.reason != told:
+                told = standing.reason
+                yield f"waiting for the cluster: {told}\n"
             time.sleep(LOOK_EVERY_S)
         command = [*self._base(), *options, "--follow"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:

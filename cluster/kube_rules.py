@@ -70,6 +70,8 @@ def _job_rules(spec: Plain) -> Iterator[str]:
         yield "spec: ttlSecondsAfterFinished and backoffLimit can't be negative"
     if ttl and not shuts:
         yield "spec.ttlSecondsAfterFinished: needs shutdownAfterJobFinishes: true"
+    if spec.get("suspend") and not shuts:
+        yield "spec.suspend: needs shutdownAfterJobFinishes: true"
     if shuts and spec.get("deletionStrategy", {}).get("deletionRules"):
         yield "spec.deletionStrategy: deletionRules exclude shutdownAfterJobFinishes and its ttl"
     if spec.get("activeDeadlineSeconds", 1) <= 0:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -37,6 +37,8 @@ class LocalLauncher:
     grace_s: int
     runs: Path
     """Folder of the runs."""
+    children: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    """What was started here: its exit code is known."""
 
     def preview(self, job: Job) -> str:
         """The command and the names of the variables it needs."""
@@ -60,6 +62,7 @@ class LocalLauncher:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
+        self.children[job.id] = child
         born = psutil.Process(child.pid).create_time()
         (folder / "launch.pid").write_text(f"{child.pid} {born}")
         say(f"log: {folder / LOG}")
@@ -72,8 +75,9 @@ class LocalLauncher:
             return Standing("running", f"process {process.pid}")
         if not (folder / LOG).exists():
             return Standing("unknown")
+        child = self.children.get(started.id)
         state, reason = ENDS[recorded(folder)]
-        return Standing(state, reason)
+        return Standing(state, reason, child.wait() if child else None)
 
     def logs(self, started: Started, *, follow: bool) -> Iterator[str]:
         """What it printed."""

@@ -53,10 +53,11 @@ def connect(address: str | None) -> Any:
 
 def passing(error: Exception) -> bool:
     """Whether trying again may help: the dashboard or its agent isn't up yet."""
-    if isinstance(error, ConnectionError):
+    if isinstance(error, ConnectionError) or type(error).__module__.startswith("requests"):
         return True
     text = str(error)
-    return "No available agent" in text or "status code 50" in text or "Connection aborted" in text
+    busy = any(f"status code {code}" in text for code in (502, 503, 504))
+    return busy or "No available agent" in text
 
 
 def explain(error: Exception, address: str | None) -> InfeasibleError:
@@ -67,11 +68,11 @@ def explain(error: Exception, address: str | None) -> InfeasibleError:
             f"{shown} wants a token: put the cluster's into RAY_AUTH_TOKEN, into a file named by "
             "RAY_AUTH_TOKEN_PATH, or into ~/.ray/auth_token"
         )
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return InfeasibleError(
-        f"the Ray cluster at {shown} can't be used: {first}; check launch.ray.address, and that "
-        "its dashboard (port 8265) can be reached from here"
-    )
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" .")]
+    told = lines[-1] if lines else type(error).__name__  # a refusal ends with its reason
+    if passing(error):
+        told += "; check launch.ray.address, and that its dashboard (8265) can be reached from here"
+    return InfeasibleError(f"the Ray cluster at {shown} can't be used: {told}")
 
 
 def tail(client: Any, submission: str) -> Iterator[str]:
@@ -99,17 +100,3 @@ def tail(client: Any, submission: str) -> Iterator[str]:
         if isinstance(piece, Exception):
             raise piece
         yield piece
-
-
-def details(client: Any, submission: str) -> Any | None:
-    """What the cluster knows of a submission; None if it knows none.
-
-    Raises:
-        Exception: Whatever Ray raises when the cluster can't answer.
-    """
-    try:
-        return client.get_job_info(submission)
-    except RuntimeError as error:
-        if "status code 404" in str(error):
-            return None
-        raise

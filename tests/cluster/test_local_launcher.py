@@ -53,7 +53,7 @@ def test_the_exit_code_of_who_follows_tells_that_the_run_failed(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     config = make_config("data=/no/such/folder")
     submit = ("submit", "--to", "local", "run", write(config, python=sys.executable))
-    assert selftrain(*submit, "--id", "lost-1") == 1
+    assert selftrain(*submit, "--id", "lost-1") == 4
     captured = capfd.readouterr()
     assert "holds no dataset.json" in captured.out
-    assert "lost-1: failed" in captured.err
+    assert "lost-1: failed; its log tells why; exit code 4" in captured.err
