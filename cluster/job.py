@@ -144,6 +144,17 @@ def paths_there(config: RunConfig, launch: Launch) -> list[str]:
     return [f"{name}={below(launch.shared or '', place)}" for name, place in relative.items()]
 
 
+def note_of(job: Job) -> str | None:
+    """What the user should know before it starts; None if there is nothing."""
+    placement = job.config.placement
+    if job.verb == "run" and placement.engine == "ray" and not placement.train_workers:
+        return (
+            "note: placement.train_workers is 0, so the driver trains, on CPUs of the head node; "
+            "set 1 or more to train on workers and their GPUs"
+        )
+    return None
+
+
 def environment(names: Sequence[str]) -> dict[str, str]:
     """The values of these variables here; never to be written down.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cluster.job import Job
+from cluster.job import Job, note_of
 from cluster.kube_manifest import SLACK_S, kube_name, manifests_of
 from cluster.kube_rules import check_manifests
 from cluster.launcher import Say, Started
@@ -71,6 +71,8 @@ class KubeLauncher:
         if standing.state in ("failed", "finished"):
             say(f"deleting the {standing.state} RayJob {started.place_id}")
             self._kubectl("delete", "rayjob", started.place_id, "--wait=true")
+        if (note := note_of(job)) is not None:
+            say(note)
         self._kubectl("apply", "-f", "-", text=text)
         return started
 

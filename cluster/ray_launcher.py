@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster import ray_jobs
-from cluster.job import Job, environment, shell
+from cluster.job import Job, environment, note_of, shell
 from cluster.launcher import Say, Started
 from cluster.package import Package, package_of
 from cluster.standing import Standing, State
@@ -58,7 +58,8 @@ class RayLauncher:
             },
             **self._resources(),
         }
-        return "\n".join([json.dumps(redact(shown), indent=1), *package.lines()])
+        told = [json.dumps(redact(shown), indent=1), *package.lines(), note_of(job)]
+        return "\n".join(filter(None, told))
 
     def start(self, job: Job, say: Say) -> Started:
         """Submit the job under its run's identity, or attach to what runs under it."""
@@ -74,6 +75,8 @@ class RayLauncher:
             if standing.alive or (done and not self.again):
                 return Started(job.id, newest.submission_id, attached=True)
         submission = next_attempt(job.id, newest and newest.submission_id)
+        if (note := note_of(job)) is not None:
+            say(note)
         say(f"copying {package.lines()[0]}")
         with tempfile.TemporaryDirectory() as folder:
             archive = Path(folder) / "package.zip"

@@ -62,7 +62,7 @@ def test_a_run_is_stopped_by_suspending_it_and_goes_on_when_submitted(
     submit, kubectl, selftrain, capsys
 ):
     submit()
-    (run,) = [path.name for path in Path("runs").parent.glob("runs/*")]
+    (run,) = [path.name for path in Path("runs").iterdir()]
     set_status(kubectl, jobDeploymentStatus="Running", jobStatus="RUNNING")
     assert selftrain("status", run) == 0
     assert selftrain("stop", run) == 0
@@ -76,7 +76,7 @@ def test_a_run_is_stopped_by_suspending_it_and_goes_on_when_submitted(
 
 def test_the_log_is_that_of_the_pod_that_submits_the_driver(submit, kubectl, selftrain, capsys):
     submit()
-    (run,) = [path.name for path in Path("runs").parent.glob("runs/*")]
+    (run,) = [path.name for path in Path("runs").iterdir()]
     assert selftrain("logs", run) == 0
     assert capsys.readouterr().out == "round 0  train\n"
     assert f"logs -l job-name={run} --tail=-1" in (kubectl / "calls.log").read_text()
@@ -84,7 +84,7 @@ def test_the_log_is_that_of_the_pod_that_submits_the_driver(submit, kubectl, sel
 
 def test_a_failure_is_told_with_the_operators_reason(submit, kubectl, selftrain, capsys):
     submit()
-    (run,) = [path.name for path in Path("runs").parent.glob("runs/*")]
+    (run,) = [path.name for path in Path("runs").iterdir()]
     set_status(kubectl, jobDeploymentStatus="Failed", reason="AppFailed", message="exit 4")
     assert selftrain("status", run) == 0
     assert f"{run}: failed; AppFailed: exit 4" in capsys.readouterr().out

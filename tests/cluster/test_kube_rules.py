@@ -8,8 +8,11 @@ import pytest
 from cluster.job import Job
 from cluster.kube_manifest import kube_name, manifests_of
 from cluster.kube_rules import check_manifests, faults_of
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError
 from orchestrator.launch import Launch
+from orchestrator.loading import load_config
+from orchestrator.runs import run_id
 
 SPOT = {"cpus": 8, "gpus": 1, "least": 0, "most": 16, "selector": {"pool": "spot"}, "taint": "spot"}
 LAUNCH = {"kuberay": {"image": "team/selftrain:1", "spot": SPOT, "secret": "wandb"}, "grace_s": 300}
@@ -72,6 +75,10 @@ def test_a_fault_of_form_is_named_with_its_place(job, path, value, fault):
         ({"metadata.name": "a" * 48}, "at most 47"),
         ({"metadata.name": "9lives"}, "a letter first"),
         ({"spec.shutdownAfterJobFinishes": False}, "needs shutdownAfterJobFinishes"),
+        (
+            {"spec.suspend": True, "spec.shutdownAfterJobFinishes": False},
+            "suspend: needs shutdownAfterJobFinishes",
+        ),
         ({"spec.submissionMode": "InteractiveMode"}, "backoffLimit: not with"),
         ({"spec.clusterSelector": {"a": "b"}}, "either rayClusterSpec or clusterSelector"),
         (
@@ -125,6 +132,16 @@ def test_spot_workers_go_where_spot_nodes_are(job):
     assert pod["nodeSelector"] == {"pool": "spot"}
     assert pod["tolerations"] == [{"key": "spot", "operator": "Exists"}]
     assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_the_config_that_is_sent_has_the_identity_of_the_one_that_was_given(
+    manifests, make_config, tmp_path
+):
+    (tmp_path / "sent.yaml").write_text(manifests[0]["data"]["config.yaml"])
+    given, sent = make_config("placement.engine=ray"), load_config(tmp_path / "sent.yaml")
+    data = Dataset(given.data)
+    assert run_id(sent, data) == run_id(given, data)
+    assert sent == given
 
 
 def test_secrets_come_from_a_secret(job):

@@ -1,24 +1,15 @@
 """A run as a process of this machine: followed, found again, stopped, gone on with."""
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from orchestrator.runs import load_run
+from tests.cluster.waiting import wait_for
 from tests.orchestrator.helpers import addresses, play
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 60
-
-
-def wait_for(folder: Path, pattern: str) -> None:
-    """Wait until the folder holds such a file."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not any(folder.glob(pattern)):
-        assert time.monotonic() < deadline, f"no {pattern} in {folder}"
-        time.sleep(0.02)  # how often the store is looked at
 
 
 def test_a_run_is_stopped_goes_on_and_equals_one_that_was_played_here(

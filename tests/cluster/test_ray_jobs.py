@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from orchestrator.runs import load_run
 from orchestrator.store.store import Store
+from tests.cluster.waiting import wait_for
 from tests.orchestrator.helpers import addresses, play
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -54,14 +54,6 @@ def head(tmp_path_factory) -> Iterator[str]:
     for each in left:
         each.kill()
     shutil.rmtree(TEMP, ignore_errors=True)
-
-
-def wait_for(folder: Path, pattern: str) -> None:
-    """Wait until the folder holds such a file."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not any(folder.glob(pattern)):
-        assert time.monotonic() < deadline, f"no {pattern} in {folder}"
-        time.sleep(0.05)  # how often the store is looked at
 
 
 def test_a_submitted_run_is_stopped_resumed_found_again_and_equals_a_local_one(

@@ -4,18 +4,17 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from orchestrator.runs import load_run
+from tests.cluster.waiting import wait_for
 from tests.orchestrator.helpers import addresses, play
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun", "hostname")
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 90
 
 
 @pytest.fixture
@@ -30,14 +29,6 @@ def slurm(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return folder
-
-
-def wait_for(folder: Path, pattern: str) -> None:
-    """Wait until the folder holds such a file."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not any(folder.glob(pattern)):
-        assert time.monotonic() < deadline, f"no {pattern} in {folder}"
-        time.sleep(0.05)  # how often the folder is looked at
 
 
 def test_the_script_plays_a_run_is_requeued_at_its_limit_and_goes_on(

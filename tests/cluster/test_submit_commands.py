@@ -65,6 +65,12 @@ def test_a_ray_job_shows_its_entrypoint_environment_and_the_size_of_the_copy(
     assert "4,321  weights.bin" in text
 
 
+@pytest.mark.parametrize(("workers", "told"), [(0, True), (1, False)])
+def test_a_driver_that_would_train_on_the_head_is_told_of(dry, make_config, workers, told):
+    config = make_config("placement.engine=ray", f"placement.train_workers={workers}")
+    assert ("the driver trains" in dry("ray", config)[1]) is told
+
+
 def test_relative_paths_lie_below_the_shared_folder_there(dry, make_config, tmp_path, digits):
     (tmp_path / "digits").symlink_to(digits)
     config = make_config("data=digits", "store=s", "runs=r")
@@ -93,6 +99,7 @@ def test_relative_paths_that_would_be_lost_there_are_refused(dry, make_config, p
         ("slurm", [], {"grace_s": 3600, "slurm": {"limit_s": 600}}, "launch.slurm.limit_s"),
         ("kuberay", [], {}, "launch.kuberay.image is required"),
         ("kuberay", [], {"kuberay": IMAGE, "env": ["HOME"]}, "kubectl create secret"),
+        ("kuberay", ["store=s3://me:canary@bucket/s"], {"kuberay": IMAGE}, "holds credentials"),
         ("kuberay", [], {"kuberay": IMAGE | {"claim": "team"}}, "every pod mounts the claim"),
         (
             "kuberay",
