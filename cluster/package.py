@@ -10,10 +10,10 @@ from pathlib import Path
 from orchestrator.errors import ConfigError, InfeasibleError
 
 ALWAYS_OUT = (
-    "data", "store", "runs", "build", "dist",
+    "/data", "/store", "/runs", "/build", "/dist", "/wandb",
     ".git", ".venv", "venv", "node_modules", "*.egg-info",
     "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache",
-    "wandb", ".env", ".netrc", "*.pem", "*.key",
+    ".env", ".netrc", "*.pem", "*.key",
 )  # fmt: skip
 """Never copied: outputs, environments, caches, and files that usually hold secrets."""
 MOST_BYTES = 100 * 2**20
@@ -89,12 +89,17 @@ def package_of(root: Path, exclude: Sequence[str], needed: str) -> Package:
 
 
 def left_out(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a glob meets the path, a folder above it, or one of its parts."""
+    """Whether a glob meets the path, a folder above it, or one of its parts.
+
+    A glob that begins with a slash is meant from the root on, as git has it.
+    """
     parts = name.split("/")
     heads = ["/".join(parts[: i + 1]) for i in range(len(parts))]
-    return any(
-        fnmatch(text, pattern.strip("/")) for pattern in patterns for text in (*heads, *parts)
-    )
+    for pattern in patterns:
+        texts = heads if pattern.startswith("/") else [*heads, *parts]
+        if any(fnmatch(text, pattern.strip("/")) for text in texts):
+            return True
+    return False
 
 
 def _known_to_git(root: Path) -> list[str]:
