@@ -1,1 +1,1 @@
-"""Where a run runs."""
+"""Where a run runs: this machine, a Ray cluster, Kubernetes, Slurm; one definition for all."""

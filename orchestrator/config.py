@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from orchestrator.landmark_recipe import LandmarkRecipe
+from orchestrator.launch import Launch
 from orchestrator.recipe import Recipe
 from orchestrator.store.uri import without_credentials
 from orchestrator.sweep.spec import SweepSpec
@@ -93,3 +94,5 @@ class RunConfig(Spec):
     """Folder of the records, events and W&B files of runs and sweeps."""
     sweep: SweepSpec | None = None
     """What `selftrain sweep` varies; `selftrain run` ignores it."""
+    launch: Launch | None = None
+    """Where `selftrain submit` starts it; `selftrain run` and `sweep` ignore it."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
+from cluster.cli.main import app
 from orchestrator.cli.info_commands import methods_table
-from orchestrator.cli.main import app
 from orchestrator.loading import load_config
 from orchestrator.methods import load_method, method_names
 
@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "cluster" / "README.md",
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("benchmarks/*.md")),
 ]

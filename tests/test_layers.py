@@ -24,7 +24,9 @@ DOORS = {
     "kornia": {"trainables/augment.py"},
     "wandb": {"orchestrator/tracking/wandb_projection.py"},
     "optuna": {"orchestrator/sweep/study.py"},
+    "jsonschema": {"cluster/kube_rules.py"},
     "ray": {
+        "cluster/ray_jobs.py",
         "orchestrator/ray_session.py",
         "orchestrator/engines/board.py",
         "orchestrator/engines/ray_engine.py",

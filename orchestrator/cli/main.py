@@ -38,13 +38,13 @@ app.add_typer(store_commands.app, name="store")
 app.add_typer(run_commands.track, name="track")
 
 
-def main() -> None:
+def main(commands: typer.Typer = app) -> None:
     """Run the command line; every error of ours is one message and one exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Redacting())
     try:
-        app()
+        commands()
     except SelftrainError as error:
         sys.stderr.write(f"{redact(str(error))}\n")
         sys.exit(error.exit_code)
