@@ -82,6 +82,9 @@ class Lease:
             if current != seen or now - began > AWAY_S:
                 seen, seen_at = current, now
             holder = holder_of(current)
+            if holder.get("token") == self._token:  # made, but the answer was lost on its way
+                self._hold()
+                return self
             if is_dead(holder) or now - seen_at > self._ttl_s:
                 if self._files.discard(self._name, current):
                     log.info("%s: took over from %s", self._what, _who(holder))
