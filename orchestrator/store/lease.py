@@ -82,19 +82,31 @@ class Lease:
             if current != seen or now - began > AWAY_S:
                 seen, seen_at = current, now
             holder = holder_of(current)
+            if holder.get("token") == self._token:  # made, but the answer was lost on its way
+                self._hold()
+                return self
             if is_dead(holder) or now - seen_at > self._ttl_s:
                 if self._files.discard(self._name, current):
                     log.info("%s: took over from %s", self._what, _who(holder))
                 continue
-            if not self._wait:
-                raise BusyError(f"{self._what} is being worked on by {_who(holder)}")
-            if not announced:
-                self._told(f"{self._what} is being worked on by {_who(holder)}; waiting for it")
-                announced = True
-            if self._stopping():
-                raise Interrupted(f"stopped while waiting for {self._what}")
-            time.sleep(POLL_S)
+            self._wait_for(holder, announced=announced)
+            announced = True
         return self
+
+    def _wait_for(self, holder: dict[str, Any], *, announced: bool) -> None:
+        """Wait a moment for a living holder; say so the first time.
+
+        Raises:
+            BusyError: Asked not to wait.
+            Interrupted: Asked to stop.
+        """
+        if not self._wait:
+            raise BusyError(f"{self._what} is being worked on by {_who(holder)}")
+        if not announced:
+            self._told(f"{self._what} is being worked on by {_who(holder)}; waiting for it")
+        if self._stopping():
+            raise Interrupted(f"stopped while waiting for {self._what}")
+        time.sleep(POLL_S)
 
     def ours(self) -> bool:
         """Whether this process still holds the lease, as the file says now."""

@@ -203,7 +203,6 @@ class Study:
         self._study.tell(number, state=TrialState.FAIL)
 
     def _note(self, number: int, notes: Mapping[str, Any]) -> None:
-        """Write down what is known of a trial; secrets in reasons and errors are hidden."""
         trial_id = self._frozen(number)._trial_id
         for name, value in notes.items():
             self._study._storage.set_trial_user_attr(trial_id, name, redact(value))

@@ -86,6 +86,19 @@ class Overtaken(Files):
         return super().discard(name, content)
 
 
+class Unanswered(Files):
+    """Files that make what they are asked for and say that they did not, as a lost answer does."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        super().create(name, content)
+        return False
+
+
+def test_a_lease_whose_making_was_not_answered_is_held_at_once(root):
+    with lease(Unanswered(root)) as held:
+        assert held.held
+
+
 def test_a_lease_is_a_file_while_the_block_runs(files):
     with lease(files) as held:
         assert held.held
