@@ -25,6 +25,7 @@ from orchestrator.jobs.training import run_training
 from orchestrator.store.files import Files, below
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome
+from orchestrator.tracking.process_log import Carried, carried, joined, span
 from orchestrator.watch import Watch
 from trainables.worker import Worker
 
@@ -74,7 +75,7 @@ class RayEngine:
             [{"fragment": i} for i in fragments], override_num_blocks=len(fragments)
         ).map(
             _LabelActor,
-            fn_constructor_args=(job.model_dump_json(), bool(gpus)),
+            fn_constructor_args=(job.model_dump_json(), bool(gpus), carried()),
             compute=ray.data.ActorPoolStrategy(size=actors),
             num_cpus=self._placement.cpus_per_worker,
             num_gpus=gpus,
@@ -166,7 +167,7 @@ class RayEngine:
         name = f"{job.address[:12]}-{uuid.uuid4().hex[:6]}"
         trainer = TorchTrainer(
             partial(_train_loop, board=board),
-            train_loop_config={"job": job.model_dump_json()},
+            train_loop_config={"job": job.model_dump_json(), "log": carried()},
             scaling_config=ScalingConfig(
                 num_workers=workers if least is None else (least, workers),
                 use_gpu=bool(self._gpus(cluster)),
@@ -207,15 +208,17 @@ def _call(function: Callable[[Sequence[int]], Result], fragments: Sequence[int])
 class _LabelActor:
     """One actor of the labelling pool: holds the teacher, labels whole fragments."""
 
-    def __init__(self, job: str, use_gpu: bool) -> None:  # noqa: FBT001 - Ray passes by position
+    def __init__(self, job: str, use_gpu: bool, log: Carried) -> None:  # noqa: FBT001 - Ray's
+        self._log = log
         self._job, self._device = ANY_LABEL_JOB.validate_json(job), "cuda:0" if use_gpu else "cpu"
         self._labeller: AnyLabeller | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         told = {"report": "", "error": "", "message": ""}
         try:
-            self._labeller = self._labeller or labeller_of(self._job, self._device)
-            report = self._labeller.label(int(row["fragment"]))
+            with joined(self._log), span("work", work="label", fragment=int(row["fragment"])):
+                self._labeller = self._labeller or labeller_of(self._job, self._device)
+                report = self._labeller.label(int(row["fragment"]))
         except SelftrainError as error:  # returned: Ray would wrap it
             return told | {"error": type(error).__name__, "message": str(error)}
         return told | {"report": report.model_dump_json()}
@@ -267,7 +270,8 @@ def _train_loop(config: dict[str, Any], *, board: Any) -> dict[str, Any] | None:
         rows_per_pass=job.rows_per_pass,
     )
     try:
-        outcome = run_training(job, worker, BoardWatch(board))
+        with joined(config["log"]), span("work", work="train", rank=worker.rank):
+            outcome = run_training(job, worker, BoardWatch(board))
     except LostWorkError:
         raise  # worth another try
     except SelftrainError as error:  # returned: Ray would try again what can't be mended by trying

@@ -25,6 +25,7 @@ from orchestrator.store.files import Files, below
 from orchestrator.sweep.conductor import Conductor
 from orchestrator.sweep.resources import Need
 from orchestrator.sweep.trial import TrialPlayer, TrialRound
+from orchestrator.tracking.process_log import Carried, carried, joined, span
 
 QUIET_S = 60.0
 """Seconds without news of any trial after which the driver says who waits for what."""
@@ -35,8 +36,8 @@ TRIAL_MEMORY = 50 * 2**20
 class _Trial(tune.Trainable):
     """One trial at a time in a process that is used again for the next."""
 
-    def setup(self, config: dict[str, Any], board: Any = None) -> None:
-        self._board = board
+    def setup(self, config: dict[str, Any], board: Any = None, log: Carried | None = None) -> None:
+        self._board, self._log = board, log or {}
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -49,6 +50,10 @@ class _Trial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Play one round; faults come back as results, since trying again would not mend them."""
+        with joined(self._log), span("trial", trial=self._task["number"]):
+            return self._play_round()
+
+    def _play_round(self) -> dict[str, Any]:
         watch = BoardWatch(self._board, str(self._task["number"]))
         try:
             if self._player is None:
@@ -206,7 +211,7 @@ def play_trials(  # noqa: PLR0913 - what a sweep is made of
     resources = {"cpu": need.own_cpus, "gpu": need.own_gpus}
     if not need.own_cpus:
         resources = {"cpu": 0, "memory": TRIAL_MEMORY}
-    trainable = tune.with_resources(tune.with_parameters(_Trial, board=board), resources)
+    trainable = tune.with_resources(tune.with_parameters(_Trial, board=board, log=carried()), resources)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
