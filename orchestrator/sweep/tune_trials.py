@@ -211,7 +211,9 @@ def play_trials(  # noqa: PLR0913 - what a sweep is made of
     resources = {"cpu": need.own_cpus, "gpu": need.own_gpus}
     if not need.own_cpus:
         resources = {"cpu": 0, "memory": TRIAL_MEMORY}
-    trainable = tune.with_resources(tune.with_parameters(_Trial, board=board, log=carried()), resources)
+    trainable = tune.with_resources(
+        tune.with_parameters(_Trial, board=board, log=carried()), resources
+    )
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from orchestrator.tracking.tracker import Event
 
@@ -47,9 +47,7 @@ class Reading:
 STARTED = Metric("selftrain_steps_started", "counter", "Steps that were begun", STEP)
 COMPUTED = Metric("selftrain_steps_computed", "counter", "Steps that were computed here", STEP)
 FOUND = Metric("selftrain_steps_from_store", "counter", "Steps found in the store", STEP)
-STEP_SECONDS = Metric(
-    "selftrain_step_seconds", "histogram", "Seconds of computing one step", STEP
-)
+STEP_SECONDS = Metric("selftrain_step_seconds", "histogram", "Seconds of computing one step", STEP)
 LAST_STEP = Metric(
     "selftrain_last_step_timestamp_seconds", "gauge", "When a step ended last, in UNIX seconds"
 )
@@ -104,6 +102,7 @@ class Readings:
         self._run = run
         self._best: dict[str, float] = {}
         self._waiting: set[str] = set()
+        self._playing: set[str] = set()
         self._by_event: dict[str, Callable[[Event], Iterator[Reading]]] = {
             "run_started": self._begun,
             "sweep_started": self._begun,
@@ -134,6 +133,7 @@ class Readings:
         return Reading(metric, float(value), {name: found[name] for name in metric.tags})
 
     def _begun(self, event: Event) -> Iterator[Reading]:
+        self._playing.add(_trial(event))
         yield self._at(RUNNING, 1, event)
         yield self._at(LAST_STEP, _when(event), event)
 
@@ -190,12 +190,18 @@ class Readings:
         yield self._at(BEST, self._best[trial], event)
 
     def _trial_ended(self, event: Event) -> Iterator[Reading]:
-        yield from self._ended(event)
+        yield from self._over(event, _trial(event))
         yield self._at(TRIALS, 1, event, state=event["state"])
 
     def _ended(self, event: Event) -> Iterator[Reading]:
-        yield self._at(RUNNING, 0, event)
-        yield self._at(WAITING, 0, event)
+        for trial in sorted(self._playing | {""}):
+            yield from self._over(event, trial)
+
+    def _over(self, event: Event, trial: str) -> Iterator[Reading]:
+        self._playing.discard(trial)
+        self._waiting.discard(trial)
+        yield self._at(RUNNING, 0, event, trial=trial)
+        yield self._at(WAITING, 0, event, trial=trial)
 
 
 def _trial(event: Event) -> str:

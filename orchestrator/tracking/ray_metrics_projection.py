@@ -6,6 +6,7 @@ gauge. Recording is an addition in this process and asks no server.
 
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator.tracking.metrics import METRICS, SECONDS, Metric, Reading, Readings
@@ -15,17 +16,23 @@ MOST_KEPT = 10_000
 """Readings kept while Ray is not up; older ones are forgotten."""
 
 
+def ray_is_up() -> bool:
+    """Whether this process has joined a Ray cluster; never imports Ray."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
 class RayMetricsProjection:
     """Sends what events say to Ray's metrics; opens nothing and starts nothing."""
 
-    def __init__(self, run: str) -> None:
-        self._readings = Readings(run)
+    def __init__(self, run: str, is_up: Callable[[], bool] = ray_is_up) -> None:
+        self._readings, self._is_up = Readings(run), is_up
         self._kept: deque[Reading] = deque(maxlen=MOST_KEPT)
         self._metrics: dict[str, Any] = {}
 
     def hear(self, event: Event) -> None:
         self._kept.extend(self._readings.of(event))
-        if not ray_is_up():
+        if not self._is_up():
             return
         if not self._metrics:
             self._metrics = {metric.name: _declared(metric) for metric in METRICS}
@@ -34,12 +41,6 @@ class RayMetricsProjection:
 
     def close(self) -> None:
         """Nothing is held; Ray's nodes go on exporting for a while."""
-
-
-def ray_is_up() -> bool:
-    """Whether this process has joined a Ray cluster; never imports Ray."""
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
 
 
 def _declared(metric: Metric) -> Any:
