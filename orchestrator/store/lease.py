@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,6 +32,20 @@ TTL_S = 30.0
 BEAT_S = 3.0
 POLL_S = 0.2
 SETTLE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, as its file says."""
+
+    host: str
+    """Machine of the process."""
+    pid: int
+    """Process id on that machine."""
+    since: float | None
+    """When it took the lease, UNIX seconds by that machine's clock; None if not known."""
+    alive: bool | None
+    """Whether it lives; None if it runs on another machine."""
 
 
 class Lease:
@@ -58,6 +73,7 @@ class Lease:
         self._wait, self._done, self._told, self._ttl_s = wait, done, told, ttl_s
         self._token = uuid.uuid4().hex
         self._beats = 0
+        self._since = time.time()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.held = False
@@ -67,6 +83,7 @@ class Lease:
         seen_at = time.monotonic()
         announced = False
         while not self._done():
+            self._since = time.time()
             if self._files.create(self._name, self._content()) and self._is_settled():
                 self._hold()
                 return self
@@ -163,6 +180,7 @@ class Lease:
                 "boot": _boot(),
                 "pid": os.getpid(),
                 "started": psutil.Process().create_time(),
+                "since": round(self._since, 3),
                 "beats": self._beats,
             }
         ).encode()
@@ -175,6 +193,24 @@ def holder_of(content: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return parsed if isinstance(parsed, dict) else {}
+
+
+def look_at(files: Files, name: str) -> Holder | None:
+    """Who holds a lease; None if nobody does or the file can't be read."""
+    try:
+        found = holder_of(files.read(name))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if "pid" not in found or "host" not in found:
+        return None
+    near = found["host"] == socket.gethostname() and found.get("boot") == _boot()
+    since = found.get("since")
+    return Holder(
+        host=str(found["host"]),
+        pid=int(found["pid"]),
+        since=None if since is None else float(since),
+        alive=not is_dead(found) if near else None,
+    )
 
 
 def _who(holder: dict[str, Any]) -> str:

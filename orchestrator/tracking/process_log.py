@@ -25,6 +25,8 @@ LOGS = "logs"
 HEARD = ("orchestrator", "trainables")
 """Packages whose warnings are written too."""
 spans = logging.getLogger("selftrain.spans")
+spans.propagate = False  # these lines are for files, never for a terminal
+spans.addHandler(logging.NullHandler())
 Carried = dict[str, Any]
 """What another process needs so that its lines belong to the span that is open here."""
 
@@ -127,7 +129,6 @@ def joined(told: Carried) -> Iterator[None]:
         return
     loggers = [spans, *map(logging.getLogger, HEARD)]
     spans.setLevel(logging.INFO)
-    spans.propagate = False
     for logger in loggers:
         logger.addHandler(handler)
     folder, where = _folder.set(told["folder"]), _where.set(told["where"])
