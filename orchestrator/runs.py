@@ -13,6 +13,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, StoreError
 from orchestrator.store.files import Files
 from orchestrator.tracking.secrets import redact
+from orchestrator.tracking.tracker import EVENTS
 from trainables.spec import Spec
 
 RECORD = "run.json"
@@ -172,7 +173,11 @@ def run_folder(runs: Path, name: str) -> Path | None:
     try:
         return find_run(runs, name)
     except ConfigError:
-        begun = [path.parent for path in runs.glob(f"{glob.escape(name)}*/events.jsonl")]
+        if (Path(name) / EVENTS).is_file():
+            return Path(name)
+        if "/" in name:
+            return None
+        begun = [path.parent for path in runs.glob(f"{glob.escape(name)}*/{EVENTS}")]
         begun = [path for path in begun if not (path / "sweep.json").exists()]
         found = [path for path in begun if path.name == name] or begun
     if len(found) > 1:

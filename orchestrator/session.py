@@ -17,6 +17,7 @@ from orchestrator.engines.local_engine import LocalEngine
 from orchestrator.engines.ray_engine import RayEngine
 from orchestrator.errors import Interrupted
 from orchestrator.noise import native_noise_to
+from orchestrator.notices import NodeNotice
 from orchestrator.play import Player
 from orchestrator.runs import RECORD, RunRecord, begin_record, load_run, run_id, save_run
 from orchestrator.signals import StopRequest
@@ -113,7 +114,8 @@ def play_run(
         record = begin_record(config, data)
         noisy = config.placement.engine == "ray"
         noise = native_noise_to(folder / "ray.log") if noisy else nullcontext()
-        with noise, open_log(folder, run):
+        notice = NodeNotice(stop) if noisy else nullcontext()
+        with noise, notice, open_log(folder, run):
             return _play(record, data, store, folder, console, stop), folder
 
 

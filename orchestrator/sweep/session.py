@@ -12,6 +12,7 @@ from orchestrator.config import RunConfig
 from orchestrator.console import Console
 from orchestrator.errors import AllFailedError, InfeasibleError, Interrupted
 from orchestrator.noise import native_noise_to
+from orchestrator.notices import NodeNotice
 from orchestrator.ray_session import Cluster
 from orchestrator.runs import data_digest
 from orchestrator.signals import StopRequest
@@ -68,7 +69,8 @@ def play_sweep(
         (sweep.folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
         on_ray = config.placement.engine == "ray"
         noise = native_noise_to(sweep.folder / "ray.log") if on_ray else nullcontext()
-        with noise, open_log(sweep.folder, sweep.name):
+        notice = NodeNotice(stop) if on_ray else nullcontext()
+        with noise, notice, open_log(sweep.folder, sweep.name):
             return _play(sweep, console, stop, warm_from), sweep.folder
 
 

@@ -1,20 +1,23 @@
-"""Lost nodes: two raylets on this machine, one of them killed in the middle of a step."""
+"""Lost nodes: two raylets on this machine, one killed or drained in the middle of a step."""
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from orchestrator.config import RunConfig
+from orchestrator.errors import LostWorkError
 from orchestrator.ray_session import import_ray
 from orchestrator.runs import RunRecord
 from orchestrator.store.store import Store
 from tests.orchestrator.helpers import addresses, play, table_of
+from tests.orchestrator.processes import events
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 PATIENCE_S = 240
+BOUND_S = 120
 
 
 @pytest.fixture
@@ -31,8 +34,8 @@ def cluster() -> Iterator:
     built.shutdown()
 
 
-def play_and_lose(config: RunConfig, cluster, node, when: str) -> RunRecord:
-    """Play, and kill the node as soon as the store holds what `when` names."""
+def play_and(config: RunConfig, when: Callable[[], bool], then: Callable[[], None]) -> RunRecord:
+    """Play, and do something to the cluster as soon as `when` comes true."""
     done: list[RunRecord | BaseException] = []
 
     def target() -> None:
@@ -44,17 +47,58 @@ def play_and_lose(config: RunConfig, cluster, node, when: str) -> RunRecord:
     runner = threading.Thread(target=target)
     runner.start()
     deadline = time.monotonic() + PATIENCE_S
-    while not any(Path(config.store).glob(when)):
+    while not when():
         assert runner.is_alive(), done
         assert time.monotonic() < deadline
         time.sleep(0.02)  # how often the store is looked at
-    cluster.remove_node(node, allow_graceful=False)
+    then()
     runner.join(PATIENCE_S)
     assert not runner.is_alive()
     (outcome,) = done
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
+
+
+def play_and_lose(config: RunConfig, cluster, node, when: str) -> RunRecord:
+    """Play, and kill the node as soon as the store holds what `when` names."""
+    return play_and(
+        config,
+        lambda: any(Path(config.store).glob(when)),
+        lambda: cluster.remove_node(node, allow_graceful=False),
+    )
+
+
+def drain(cluster, node_id: str, grace_s: float) -> None:
+    """Tell a node that it will be taken away, as clouds tell spot instances."""
+    from ray._raylet import GcsClient
+    from ray.core.generated import autoscaler_pb2
+
+    accepted, why = GcsClient(address=cluster.address).drain_node(
+        node_id,
+        autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION"),
+        "a test",
+        int((time.time() + grace_s) * 1000),
+    )
+    assert accepted, why
+
+
+def trains(config: RunConfig) -> bool:
+    """Whether a training has told its progress."""
+    return any(event["event"] == "progress" for event in events(config))
+
+
+def two_workers(make_config, cluster, steps: int, *more: str) -> RunConfig:
+    """One training of two workers that keeps no checkpoint unless it is told to end."""
+    return make_config(
+        f"recipe.training.steps.first_round={steps}",
+        "recipe.policy={num_rounds: 1, label_last: false}",
+        "placement.engine=ray",
+        f"placement.ray_address={cluster.address}",
+        "placement.train_workers=2",
+        "placement.checkpoint_every_s=1000",
+        *more,
+    )
 
 
 def test_a_node_lost_while_labelling_loses_and_repeats_no_row(make_config, cluster, tmp_path):
@@ -88,3 +132,28 @@ def test_training_goes_on_with_fewer_workers_when_a_node_is_lost(make_config, cl
     assert trained.counts["steps"] == 400
     assert 0 < trained.counts["steps_this_attempt"] < 400
     assert trained.metrics["workers"] == 1
+
+
+def test_a_drained_node_makes_training_keep_a_checkpoint_and_go_on_with_fewer_workers(
+    make_config, cluster
+):
+    node = cluster.add_node(num_cpus=1)
+    config = two_workers(make_config, cluster, 1000, "placement.least_train_workers=1")
+    began = time.monotonic()
+    record = play_and(
+        config, lambda: trains(config), lambda: drain(cluster, node.node_id, grace_s=90)
+    )
+    assert time.monotonic() - began < BOUND_S
+    trained = Store(config.store).record("train", record.rounds[0].steps["train"].address)
+    assert trained.counts["steps"] == 1000
+    assert 0 < trained.counts["steps_this_attempt"] < 1000  # from the checkpoint of the notice
+    assert trained.metrics["workers"] == 1
+
+
+def test_without_room_for_all_workers_a_drained_node_ends_the_run_resumably(make_config, cluster):
+    node = cluster.add_node(num_cpus=1)
+    config = two_workers(make_config, cluster, 1000)
+    with pytest.raises(LostWorkError, match="room for 1 training workers, 2 are needed") as ended:
+        play_and(config, lambda: trains(config), lambda: drain(cluster, node.node_id, grace_s=90))
+    assert ended.value.exit_code == 75
+    assert any(Path(config.store).glob("work/train-*/checkpoint.safetensors"))
