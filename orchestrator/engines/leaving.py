@@ -19,8 +19,15 @@ GROW_AFTER_S = 15.0
 class Group:
     """One attempt of a training: how many workers, where they are, whether they should end."""
 
-    def __init__(self, need: Mapping[str, float], size: int, wanted: int) -> None:
+    def __init__(
+        self,
+        need: Mapping[str, float],
+        size: int,
+        wanted: int,
+        grow_after_s: float = GROW_AFTER_S,
+    ) -> None:
         """``need`` is what one worker reserves; ``wanted`` the workers of a full group."""
+        self._grow_after_s = grow_after_s
         self._need, self.size, self._wanted = need, size, wanted
         self._nodes: set[str] = set()
         self._looked_at = 0.0
@@ -52,7 +59,7 @@ class Group:
             self._room_since = None
             return False
         self._room_since = self._room_since or now
-        return now - self._room_since >= GROW_AFTER_S
+        return now - self._room_since >= self._grow_after_s
 
 
 def size_of_group(need: Mapping[str, float], wanted: int, least: int | None) -> int:

@@ -29,8 +29,24 @@ from orchestrator.tracking.process_log import Carried, carried, joined, span
 
 QUIET_S = 60.0
 """Seconds without news of any trial after which the driver says who waits for what."""
+LOOK_EVERY_S = 2.0
+"""Seconds between two looks at whether the node of a trial's process is told to leave."""
 TRIAL_MEMORY = 50 * 2**20
 """Bytes that a trial's process reserves if it needs no CPU: Tune refuses to reserve nothing."""
+
+
+class _TrialWatch(BoardWatch):
+    """A board's watch that also stops work whose own node is about to leave the cluster."""
+
+    leaving = False
+    _looked_at = 0.0
+
+    def stopping(self) -> bool:
+        now = time.monotonic()
+        if not self.leaving and now - self._looked_at > LOOK_EVERY_S:
+            self._looked_at = now
+            self.leaving = ray_session.own_node_leaves()
+        return self.leaving or super().stopping()
 
 
 class _Trial(tune.Trainable):
@@ -54,7 +70,7 @@ class _Trial(tune.Trainable):
             return self._play_round()
 
     def _play_round(self) -> dict[str, Any]:
-        watch = BoardWatch(self._board, str(self._task["number"]))
+        watch = _TrialWatch(self._board, str(self._task["number"]))
         try:
             if self._player is None:
                 configs = [RunConfig.model_validate_json(text) for text in self._task["configs"]]
@@ -64,6 +80,8 @@ class _Trial(tune.Trainable):
         except LostWorkError:
             raise  # worth another try in a new process
         except Interrupted as error:
+            if watch.leaving:
+                raise LostWorkError(f"{error}: its node is about to leave the cluster") from error
             return {"interrupted": str(error)}
         except SelftrainError as error:
             return {"error": str(error)}
