@@ -185,7 +185,7 @@ def test_a_smaller_group_grows_when_a_node_comes_and_never_onto_one_that_leaves(
     lost.placed(node.node_id)
     assert soon(lost.should_end)
     assert lost.why == f"node {node.node_id[:12]} is about to leave the cluster"
-    with pytest.raises(LostWorkError, match="room for 1 training workers, 2 are needed; .* least"):
+    with pytest.raises(LostWorkError, match="room for 1 training workers, 2 are needed; .*least"):
         size_of_group({"CPU": 1.0}, wanted=2, least=None)
     assert busy
 

@@ -143,3 +143,32 @@ def test_spans_that_were_never_closed_end_with_the_one_around_them(tmp_path):
     *_, step, run = lines(tmp_path)
     assert (step["name"], step["error"]) == ("step", "OSError: disk full")
     assert (run["name"], run["error"]) == ("run", "OSError: disk full")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_training_workers_and_labelling_actors_write_logs_of_their_own(make_config):
+    config = make_config(
+        "recipe.policy={num_rounds: 1, label_last: true}",
+        "placement.engine=ray",
+        "placement.train_workers=1",
+        "placement.label_actors=1",
+    )
+    record = play(config)
+    found = lines(config.runs / record.run)
+    steps = {
+        line["span"]: line
+        for line in found
+        if line.get("event") == "start" and line["name"] == "step"
+    }
+    work = [line for line in found if line.get("event") == "end" and line["name"] == "work"]
+    driver = {line["pid"] for line in found if line["name"] == "step"}
+    assert driver == {os.getpid()}
+    assert {line["work"] for line in work} == {"train", "label"}
+    assert sorted(line["fragment"] for line in work if line["work"] == "label") == [0, 1, 2, 3, 4]
+    for line in work:
+        assert line["pid"] not in driver
+        step = steps[line["parent"]]
+        assert (line["run"], line["round"], line["address"]) == (record.run, 0, step["address"])
+        assert line["work"] == step["kind"]
