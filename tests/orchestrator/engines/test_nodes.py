@@ -25,7 +25,9 @@ from tests.orchestrator.helpers import addresses, play, table_of
 from tests.orchestrator.processes import events
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-PATIENCE_S = 120
+PATIENCE_S = 240
+DRAIN_S = 120
+"""Most seconds from the notice of a drain to the end of a run."""
 
 
 @pytest.fixture
@@ -42,7 +44,12 @@ def cluster() -> Iterator:
     built.shutdown()
 
 
-def play_and(config: RunConfig, when: Callable[[], bool], then: Callable[[], None]) -> RunRecord:
+def play_and(
+    config: RunConfig,
+    when: Callable[[], bool],
+    then: Callable[[], None],
+    patience_s: float = PATIENCE_S,
+) -> RunRecord:
     """Play, and do something to the cluster as soon as `when` comes true."""
     done: list[RunRecord | BaseException] = []
     deadline = time.monotonic() + PATIENCE_S
@@ -60,7 +67,7 @@ def play_and(config: RunConfig, when: Callable[[], bool], then: Callable[[], Non
         assert time.monotonic() < deadline
         time.sleep(0.02)  # how often the store is looked at
     then()
-    runner.join(max(0.0, deadline - time.monotonic()))
+    runner.join(patience_s)
     assert not runner.is_alive()
     (outcome,) = done
     if isinstance(outcome, BaseException):
@@ -148,7 +155,7 @@ def test_a_drained_node_makes_training_keep_a_checkpoint_and_go_on_with_fewer_wo
     node = cluster.add_node(num_cpus=1)
     config = two_workers(make_config, cluster, 1000, "placement.least_train_workers=1")
     record = play_and(
-        config, lambda: trains(config), lambda: drain(cluster, node.node_id, grace_s=90)
+        config, lambda: trains(config), lambda: drain(cluster, node.node_id, grace_s=90), DRAIN_S
     )
     trained = Store(config.store).record("train", record.rounds[0].steps["train"].address)
     assert trained.counts["steps"] == 1000
@@ -160,7 +167,12 @@ def test_without_room_for_all_workers_a_drained_node_ends_the_run_resumably(make
     node = cluster.add_node(num_cpus=1)
     config = two_workers(make_config, cluster, 1000)
     with pytest.raises(LostWorkError, match="room for 1 training workers, 2 are needed") as ended:
-        play_and(config, lambda: trains(config), lambda: drain(cluster, node.node_id, grace_s=90))
+        play_and(
+            config,
+            lambda: trains(config),
+            lambda: drain(cluster, node.node_id, grace_s=90),
+            DRAIN_S,
+        )
     assert ended.value.exit_code == 75
     assert any(Path(config.store).glob("work/train-*/checkpoint.safetensors"))
 
