@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.config import RunConfig
+from orchestrator.console import Console
 from orchestrator.engines.leaving import Group, size_of_group
 from orchestrator.errors import LostWorkError
 from orchestrator.notices import NodeNotice
@@ -21,6 +23,7 @@ from orchestrator.ray_session import (
 from orchestrator.runs import RunRecord
 from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
+from orchestrator.sweep.session import play_sweep
 from tests.orchestrator.helpers import addresses, play, table_of
 from tests.orchestrator.processes import events
 
@@ -49,9 +52,10 @@ def play_and(
     when: Callable[[], bool],
     then: Callable[[], None],
     patience_s: float = PATIENCE_S,
-) -> RunRecord:
+    play: Callable[[RunConfig], Any] = play,
+) -> Any:
     """Play, and do something to the cluster as soon as `when` comes true."""
-    done: list[RunRecord | BaseException] = []
+    done: list[Any] = []
     deadline = time.monotonic() + PATIENCE_S
 
     def target() -> None:
@@ -175,6 +179,32 @@ def test_without_room_for_all_workers_a_drained_node_ends_the_run_resumably(make
         )
     assert ended.value.exit_code == 75
     assert any(Path(config.store).glob("work/train-*/checkpoint.safetensors"))
+
+
+def test_a_trial_on_a_drained_node_keeps_a_checkpoint_and_goes_on_on_another(make_config, cluster):
+    node = cluster.add_node(num_cpus=1)
+    config = make_config(
+        "sweep={fragments: [], sampler: grid, pruning: {rule: none}, space: "
+        "{recipe.training.optimiser.learning_rate: {choices: [0.1, 0.05]}}}",
+        "recipe.training.steps.first_round=1000",
+        "recipe.policy={num_rounds: 1, label_last: false}",
+        "placement.engine=ray",
+        f"placement.ray_address={cluster.address}",
+        "placement.threads=1",
+        "placement.checkpoint_every_s=1000",
+    )
+    record, _ = play_and(
+        config,
+        lambda: len(list(Path(config.store).glob("leases/train-*.json"))) == 2,
+        lambda: drain(cluster, node.node_id, grace_s=90),
+        play=lambda config: play_sweep(config, Console(quiet=True), StopRequest()),
+    )
+    assert [place.state for place in record.places] == ["complete", "complete"]
+    trained = [e["counts"] for e in events(config) if e.get("kind") == "train"]
+    assert [counts["steps"] for counts in trained] == [1000, 1000]
+    whole, resumed = sorted((c["steps_this_attempt"] for c in trained), reverse=True)
+    assert whole == 1000
+    assert 0 < resumed < 1000
 
 
 def test_a_smaller_group_grows_when_a_node_comes_and_never_onto_one_that_leaves(cluster):
