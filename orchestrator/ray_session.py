@@ -135,8 +135,20 @@ def own_node() -> str:
 
 
 def own_node_leaves() -> bool:
-    """Whether the node of this process is told to leave the cluster."""
-    return bool(leaving := leaving_nodes()) and own_node() in leaving
+    """Whether the node of this process is told to leave the cluster, or has left it.
+
+    A node that nothing is reserved on leaves as soon as it is told.
+    """
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    try:
+        own = own_node()
+        gone = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+    except Exception as error:  # noqa: BLE001 - a look that fails is made again
+        log.debug("can't ask whether this node leaves: %s", error)
+        return False
+    return own in leaving_nodes() | gone
 
 
 def room_on_staying_nodes(need: Mapping[str, float], *, free: bool) -> int:
