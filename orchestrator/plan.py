@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from orchestrator.base_steps import Step
 from orchestrator.config import RunConfig
@@ -33,6 +35,8 @@ class PlannedStep(Spec):
     """Most optimiser steps that it would train."""
     rows: int = 0
     """Pool rows that it would read."""
+    identity: Annotated[dict[str, Any], Field(exclude=True)] = {}
+    """All that its address covers; not printed."""
 
 
 class _Planner:
@@ -163,6 +167,7 @@ class _Planner:
                 work=work,
                 most_steps=most_steps,
                 rows=rows,
+                identity=step.identity.plain(),
             )
         )
 

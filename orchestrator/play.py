@@ -269,10 +269,15 @@ class Player:
         began = time.perf_counter()
         where = {"round": current.number, "step": name, "kind": step.kind, "address": step.address}
         self._tracker.emit("step_started", **where)
+
+        def waits(text: str) -> None:
+            self._tracker.emit("step_waits", **where, text=text)
+            self._watch.say(text)
+
         record, from_store = self._store.once(
             step.identity,
             lambda folder: work(step.job, folder),
-            told=self._watch.say,
+            told=waits,
             stopping=self._watch.stopping,
         )
         seconds = time.perf_counter() - began

@@ -3,8 +3,9 @@
 import logging
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from orchestrator.config import Placement
 from orchestrator.environment import prepare_environment
 from orchestrator.errors import InfeasibleError
+
+log = logging.getLogger(__name__)
 
 CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Without it Ray listens on 127.0.0.1; it says so of two systems, and obeys it on all."""
@@ -135,6 +138,61 @@ def check_feasible(placement: Placement, cluster: Cluster) -> None:
         )
     if faults:
         raise InfeasibleError("; ".join(faults))
+
+
+def leaving_nodes() -> frozenset[str]:
+    """Ids of nodes that are told to leave: drained, or about to be taken away.
+
+    Empty where Ray is not up, or too old to say.
+    """
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return frozenset()
+    try:
+        return frozenset(ray._private.state.state.get_draining_nodes() or ())
+    except Exception as error:  # noqa: BLE001 - a look that fails is made again
+        log.debug("can't ask which nodes leave: %s", error)
+        return frozenset()
+
+
+def own_node() -> str:
+    """The id of the node that this process runs on."""
+    return str(import_ray().get_runtime_context().get_node_id())
+
+
+def own_node_leaves() -> bool:
+    """Whether the node of this process is told to leave the cluster, or has left it.
+
+    A node that nothing is reserved on leaves as soon as it is told.
+    """
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    try:
+        own = own_node()
+        gone = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+    except Exception as error:  # noqa: BLE001 - a look that fails is made again
+        log.debug("can't ask whether this node leaves: %s", error)
+        return False
+    return own in leaving_nodes() | gone
+
+
+def room_on_staying_nodes(need: Mapping[str, float], *, free: bool) -> int:
+    """How many workers with these resources fit on the nodes that stay.
+
+    ``free`` counts what nobody uses now; otherwise all that the nodes have.
+    """
+    ray = import_ray()
+    there = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+    if free:
+        unused = ray._private.state.available_resources_per_node()
+        there = {node: unused.get(node, {}) for node in there}
+    leaving = leaving_nodes()
+    return sum(
+        int(min(has.get(name, 0.0) // amount for name, amount in need.items() if amount))
+        for node, has in there.items()
+        if node not in leaving
+    )
 
 
 def log_folder() -> str:

@@ -1,5 +1,6 @@
 """Run records: small files that point at addresses."""
 
+import glob
 import json
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,6 +13,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, StoreError
 from orchestrator.store.files import Files
 from orchestrator.tracking.secrets import redact
+from orchestrator.tracking.tracker import EVENTS
 from trainables.spec import Spec
 
 RECORD = "run.json"
@@ -162,6 +164,27 @@ def find_run(runs: Path, name: str) -> Path:
         ConfigError: There is none, or several begin so.
     """
     return find_folder(runs, name, RECORD, "run")
+
+
+def run_folder(runs: Path, name: str) -> Path | None:
+    """The folder of a run of this name, begun or finished; None if the name is no run's.
+
+    Raises:
+        ConfigError: Several begin so.
+    """
+    try:
+        return find_run(runs, name)
+    except ConfigError:
+        if (Path(name) / EVENTS).is_file():
+            return Path(name)
+        if "/" in name:
+            return None
+        begun = [path.parent for path in runs.glob(f"{glob.escape(name)}*/{EVENTS}")]
+        begun = [path for path in begun if not (path / "sweep.json").exists()]
+        found = [path for path in begun if path.name == name] or begun
+    if len(found) > 1:
+        raise ConfigError(f"several runs begin with {name!r}: {', '.join(p.name for p in found)}")
+    return found[0] if found else None
 
 
 def find_folder(runs: Path, name: str, record: str, what: str) -> Path:

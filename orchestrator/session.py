@@ -17,6 +17,7 @@ from orchestrator.engines.local_engine import LocalEngine
 from orchestrator.engines.ray_engine import RayEngine
 from orchestrator.errors import Interrupted
 from orchestrator.noise import native_noise_to
+from orchestrator.notices import NodeNotice
 from orchestrator.play import Player
 from orchestrator.runs import RECORD, RunRecord, begin_record, load_run, run_id, save_run
 from orchestrator.signals import StopRequest
@@ -24,6 +25,9 @@ from orchestrator.store.files import Files
 from orchestrator.store.lease import Lease
 from orchestrator.store.store import Store
 from orchestrator.tracking.csv_projection import CsvProjection
+from orchestrator.tracking.log_projection import LogProjection
+from orchestrator.tracking.process_log import open_log
+from orchestrator.tracking.ray_metrics_projection import RayMetricsProjection
 from orchestrator.tracking.secrets import redact
 from orchestrator.tracking.tracker import Projection, Tracker
 from orchestrator.tracking.wandb_projection import WandbProjection
@@ -109,7 +113,9 @@ def play_run(
         (folder / "config.yaml").write_text(yaml.safe_dump(redact(config.plain()), sort_keys=False))
         record = begin_record(config, data)
         noisy = config.placement.engine == "ray"
-        with native_noise_to(folder / "ray.log") if noisy else nullcontext():
+        noise = native_noise_to(folder / "ray.log") if noisy else nullcontext()
+        notice = NodeNotice(stop) if noisy else nullcontext()
+        with noise, notice, open_log(folder, run):
             return _play(record, data, store, folder, console, stop), folder
 
 
@@ -123,7 +129,9 @@ def _play(
 ) -> RunRecord:
     config, began = record.config, time.perf_counter()
     engine = make_engine(config.placement)
-    projections: list[Projection] = [console, CsvProjection(folder)]
+    projections: list[Projection] = [console, CsvProjection(folder), LogProjection()]
+    if config.placement.engine == "ray":
+        projections.append(RayMetricsProjection(record.run))
     if config.tracking.wandb != "disabled":
         projections.append(WandbProjection(record.run, config, folder, config.tracking.wandb))
     tracker = Tracker(folder, projections)

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: once stops at the next safe point, twice stops now."""
+"""Ctrl-C, SIGTERM and SIGUSR1: once stops at the next safe point, twice stops now.
+
+Slurm sends SIGUSR1 before a job's time is over, if the job asks for it (`--signal=B:USR1@180`).
+"""
 
 import os
 import signal
@@ -6,7 +9,7 @@ import sys
 import threading
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
@@ -23,6 +26,13 @@ class StopRequest:
     def asked(self) -> bool:
         """Whether a stop was asked for."""
         return self._event.is_set()
+
+    def ask(self, why: str) -> None:
+        """Ask for a stop at the next safe point, as a first signal does; any thread may."""
+        if not self._event.is_set():
+            self._event.set()
+            sys.stderr.write(f"\n{why}: stopping at the next safe point\n")
+            sys.stderr.flush()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -31,6 +31,7 @@ DOORS = {
         "orchestrator/engines/board.py",
         "orchestrator/engines/ray_engine.py",
         "orchestrator/sweep/tune_trials.py",
+        "orchestrator/tracking/ray_metrics_projection.py",
     },
 }
 

@@ -13,15 +13,17 @@ from orchestrator.config import RunConfig
 from orchestrator.console import Console, closing_lines, rounds_table
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, Interrupted
+from orchestrator.explaining import explain_plan, explain_run
 from orchestrator.loading import load_config
 from orchestrator.plan import plan_run
-from orchestrator.runs import find_run, load_run
+from orchestrator.runs import find_run, load_run, run_folder
 from orchestrator.session import play_run
 from orchestrator.sheets import Which, contact_sheet
 from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweep.display import closing_lines as sweep_lines
 from orchestrator.sweep.display import leaderboard_table
+from orchestrator.sweep.explaining import explain_sweep, explain_trial, trial_of
 from orchestrator.sweep.record import load_sweep, sweep_folder
 
 track = typer.Typer(help="Tracking of runs.", no_args_is_help=True)
@@ -147,18 +149,53 @@ def sheet(
 
 
 def explain(
-    first: Annotated[str, typer.Argument(help="KIND/ADDRESS of a step, or its beginning.")],
+    first: Annotated[
+        str, typer.Argument(help="Run, SWEEP/TRIAL, sweep, or KIND/ADDRESS of a step.")
+    ],
     second: Annotated[str | None, typer.Argument(help="Another step to compare with.")] = None,
+    against: Annotated[
+        Path | None, typer.Option("--plan", help="Config whose steps a run's are compared with.")
+    ] = None,
+    overrides: Overrides = None,
     store: StoreRoot = "store",
+    runs: RunsFolder = Path("runs"),
 ) -> None:
-    """Show what decides a step's address, or why two steps have different ones."""
+    """Say why: what a run waits for, why a trial ended, what decides a step's address.
+
+    Examples:
+      selftrain explain RUN                      where it stands, and who holds what it waits for
+      selftrain explain RUN --plan config.yaml   the field that makes another config differ
+      selftrain explain SWEEP/7                  how trial 7 went, and why it was pruned
+      selftrain explain train/0a1b label/2c3d    fields of a step, or in which two differ
+    """
+    for line in _explained(first, second, against, overrides or [], store, runs):
+        typer.echo(line)
+
+
+def _explained(
+    first: str,
+    second: str | None,
+    against: Path | None,
+    overrides: list[str],
+    store: str,
+    runs: Path,
+) -> list[str]:
+    if against is not None:
+        settings, record = load_config(against, overrides), load_run(find_run(runs, first))
+        opened = Store(settings.store)
+        return explain_plan(record, plan_run(settings, Dataset(settings.data), opened), opened)
+    if second is None:
+        if (trial := trial_of(runs, first)) is not None:
+            return explain_trial(*trial)
+        if (folder := run_folder(runs, first)) is not None:
+            return explain_run(folder)
+        if (folder := sweep_folder(runs, first)) is not None:
+            return explain_sweep(folder)
     opened = Store(store)
     one = _identity(opened, first)
     if second is None:
-        typer.echo(json.dumps(one, indent=1))
-        return
-    lines = differences(one, _identity(opened, second))
-    typer.echo("\n".join(lines) if lines else "the two are the same step")
+        return [json.dumps(one, indent=1)]
+    return differences(one, _identity(opened, second)) or ["the two are the same step"]
 
 
 def _identity(store: Store, text: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from orchestrator import errors, ray_session
 from orchestrator.config import Placement
 from orchestrator.engines.base import Result
 from orchestrator.engines.board import BoardWatch, News, Relay, close_board, open_board
+from orchestrator.engines.leaving import Group, size_of_group
 from orchestrator.engines.local_engine import LocalEngine, local_device
 from orchestrator.errors import Interrupted, LostWorkError, SelftrainError
 from orchestrator.jobs.job import ANY_LABEL_JOB, ANY_TRAIN_JOB, LabelJobs, TrainJobs
@@ -26,6 +27,7 @@ from orchestrator.preflight import check_nodes
 from orchestrator.store.files import Files, below
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome
+from orchestrator.tracking.process_log import Carried, carried, joined, span
 from orchestrator.watch import Watch
 from trainables.worker import Worker
 
@@ -76,7 +78,7 @@ class RayEngine:
             [{"fragment": i} for i in fragments], override_num_blocks=len(fragments)
         ).map(
             _LabelActor,
-            fn_constructor_args=(job.model_dump_json(), bool(gpus)),
+            fn_constructor_args=(job.model_dump_json(), bool(gpus), carried()),
             compute=ray.data.ActorPoolStrategy(size=actors),
             num_cpus=self._placement.cpus_per_worker,
             num_gpus=gpus,
@@ -155,8 +157,32 @@ class RayEngine:
         return done[0]
 
     def _train_apart(self, job: TrainJobs, watch: Watch) -> Outcome:
-        """A group of workers: lost ones are replaced and go on from the newest checkpoint."""
-        cluster = self._connected(job.store)
+        """Groups of workers, one after the other: each goes on from the newest checkpoint.
+
+        Lost workers are replaced within a group. A group whose nodes are about to leave ends at a
+        checkpoint; the next one has as many workers as fit, and grows again when it can.
+        """
+        gpus = self._gpus(self._connected(job.store))
+        need = {"CPU": self._placement.cpus_per_worker} | ({"GPU": gpus} if gpus else {})
+        wanted, least = self._placement.train_workers, self._placement.least_train_workers
+        changed = bool(ray_session.leaving_nodes())
+        while True:
+            size = size_of_group(need, wanted, least) if changed else wanted
+            group = Group(need, size, wanted)
+            value = self._fit(job, watch, group, need)
+            ended = value.get("error") == Interrupted.__name__
+            if not (ended and group.why) or watch.stopping():
+                break
+            changed = True
+            watch.say(f"{group.why}: a checkpoint is kept, training goes on with other workers")
+        _raise_if_told(value)
+        files = tuple(FileEntry.model_validate(entry) for entry in value["files"])
+        return Outcome(files, value["counts"], value["metrics"])
+
+    def _fit(
+        self, job: TrainJobs, watch: Watch, group: Group, need: dict[str, float]
+    ) -> dict[str, Any]:
+        """Train with one group; what its first worker returned."""
         from ray.train import (
             FailureConfig,
             LoggingConfig,
@@ -168,16 +194,15 @@ class RayEngine:
 
         ray_session.quieten()
         board = open_board()
-        workers, least = self._placement.train_workers, self._placement.least_train_workers
+        least = self._placement.least_train_workers
         name = f"{job.address[:12]}-{uuid.uuid4().hex[:6]}"
         trainer = TorchTrainer(
             partial(_train_loop, board=board),
-            train_loop_config={"job": job.model_dump_json()},
+            train_loop_config={"job": job.model_dump_json(), "log": carried()},
             scaling_config=ScalingConfig(
-                num_workers=workers if least is None else (least, workers),
-                use_gpu=bool(self._gpus(cluster)),
-                resources_per_worker={"CPU": self._placement.cpus_per_worker}
-                | ({"GPU": gpus} if (gpus := self._gpus(cluster)) else {}),
+                num_workers=(least, group.size) if least and least < group.size else group.size,
+                use_gpu="GPU" in need,
+                resources_per_worker=need,
             ),
             run_config=RunConfig(
                 name=name,
@@ -190,9 +215,13 @@ class RayEngine:
                 logging_config=LoggingConfig(log_level="ERROR"),
             ),
         )
+
+        def ending() -> bool:
+            return watch.stopping() or group.should_end()
+
         try:
             # in a thread of its own: in the main thread Ray would take over Ctrl-C
-            relay = Relay(board, partial(_pass_on, watch), watch.stopping)
+            relay = Relay(board, partial(_pass_on, watch, group), ending)
             with relay, ThreadPoolExecutor(1) as pool:
                 result = pool.submit(trainer.fit).result()
         except TrainingFailedError as error:
@@ -201,9 +230,7 @@ class RayEngine:
             close_board(board)
             Files(job.store).delete_folder(f"ray-train/{name}")
         value: dict[str, Any] = result.return_value
-        _raise_if_told(value)
-        files = tuple(FileEntry.model_validate(entry) for entry in value["files"])
-        return Outcome(files, value["counts"], value["metrics"])
+        return value
 
 
 def _call(function: Callable[[Sequence[int]], Result], fragments: Sequence[int]) -> Result:
@@ -213,15 +240,17 @@ def _call(function: Callable[[Sequence[int]], Result], fragments: Sequence[int])
 class _LabelActor:
     """One actor of the labelling pool: holds the teacher, labels whole fragments."""
 
-    def __init__(self, job: str, use_gpu: bool) -> None:  # noqa: FBT001 - Ray passes by position
+    def __init__(self, job: str, use_gpu: bool, log: Carried) -> None:  # noqa: FBT001 - Ray's
+        self._log = log
         self._job, self._device = ANY_LABEL_JOB.validate_json(job), "cuda:0" if use_gpu else "cpu"
         self._labeller: AnyLabeller | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
         told = {"report": "", "error": "", "message": ""}
         try:
-            self._labeller = self._labeller or labeller_of(self._job, self._device)
-            report = self._labeller.label(int(row["fragment"]))
+            with joined(self._log), span("work", work="label", fragment=int(row["fragment"])):
+                self._labeller = self._labeller or labeller_of(self._job, self._device)
+                report = self._labeller.label(int(row["fragment"]))
         except SelftrainError as error:  # returned: Ray would wrap it
             return told | {"error": type(error).__name__, "message": str(error)}
         return told | {"report": report.model_dump_json()}
@@ -251,9 +280,11 @@ def _raise_if_told(told: dict[str, Any]) -> None:
         raise getattr(errors, name)(told["message"])
 
 
-def _pass_on(watch: Watch, news: News) -> None:
+def _pass_on(watch: Watch, group: Group, news: News) -> None:
     _, name, fields = news
-    if name == "progress":
+    if name == "placed":
+        group.placed(fields["node"])
+    elif name == "progress":
         watch.progress(**fields)
     elif name == "say":
         watch.say(fields["text"])
@@ -272,8 +303,11 @@ def _train_loop(config: dict[str, Any], *, board: Any) -> dict[str, Any] | None:
         device=get_device(),
         rows_per_pass=job.rows_per_pass,
     )
+    watch = BoardWatch(board)
+    watch.emit("placed", node=ray_session.own_node())
     try:
-        outcome = run_training(job, worker, BoardWatch(board))
+        with joined(config["log"]), span("work", work="train", rank=worker.rank):
+            outcome = run_training(job, worker, watch)
     except LostWorkError:
         raise  # worth another try
     except SelftrainError as error:  # returned: Ray would try again what can't be mended by trying

@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,6 +35,20 @@ POLL_S = 0.2
 SOON_S = 0.02
 AWAY_S = 5.0
 """Looking at a lease takes longer only where storage is away, and then it can't be renewed."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, as its file says."""
+
+    host: str
+    """Machine of the process."""
+    pid: int
+    """Process id on that machine."""
+    since: float | None
+    """When it took the lease, UNIX seconds by that machine's clock; None if not known."""
+    alive: bool | None
+    """Whether it lives; None if it runs on another machine."""
 
 
 class Lease:
@@ -61,6 +76,7 @@ class Lease:
         self._wait, self._done, self._told, self._ttl_s = wait, done, told, ttl_s
         self._token = uuid.uuid4().hex
         self._beats = 0
+        self._since = time.time()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.held = False
@@ -71,6 +87,7 @@ class Lease:
         announced = False
         while not self._done():
             began = time.monotonic()
+            self._since = time.time()
             if self._files.create(self._name, self._content()):
                 self._hold()
                 return self
@@ -157,6 +174,7 @@ class Lease:
                 "boot": _boot(),
                 "pid": os.getpid(),
                 "started": psutil.Process().create_time(),
+                "since": round(self._since, 3),
                 "beats": self._beats,
             }
         ).encode()
@@ -169,6 +187,24 @@ def holder_of(content: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return parsed if isinstance(parsed, dict) else {}
+
+
+def look_at(files: Files, name: str) -> Holder | None:
+    """Who holds a lease; None if nobody does or the file can't be read."""
+    try:
+        found = holder_of(files.read(name))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if "pid" not in found or "host" not in found:
+        return None
+    near = found["host"] == socket.gethostname() and found.get("boot") == _boot()
+    since = found.get("since")
+    return Holder(
+        host=str(found["host"]),
+        pid=int(found["pid"]),
+        since=None if since is None else float(since),
+        alive=not is_dead(found) if near else None,
+    )
 
 
 def _who(holder: dict[str, Any]) -> str:

@@ -201,6 +201,8 @@ class Conductor:
         """Take an event of a trial's run into the sweep's log."""
         if name == "step_finished":
             self._tracker.emit("trial_step", trial=number, **fields)
+        elif name == "step_waits":
+            self._tracker.emit("trial_waits", trial=number, **fields)
 
 
 def _curves(trials: list[Trial], without: Trial) -> list[dict[int, float]]:

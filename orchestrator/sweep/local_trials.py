@@ -9,6 +9,7 @@ from orchestrator.signals import StopRequest
 from orchestrator.sweep.conductor import Conductor
 from orchestrator.sweep.display import SweepWatch
 from orchestrator.sweep.trial import TrialPlayer
+from orchestrator.tracking.process_log import span
 
 
 def play_here(conductor: Conductor, console: Console, stop: StopRequest) -> None:
@@ -22,9 +23,10 @@ def play_here(conductor: Conductor, console: Console, stop: StopRequest) -> None
             conductor.tell(number, name, **fields)
 
         try:
-            player = TrialPlayer(task.configs, engine, tell, watch)
-            while conductor.heard(number, player.step()):
-                pass
+            with span("trial", trial=number):
+                player = TrialPlayer(task.configs, engine, tell, watch)
+                while conductor.heard(number, player.step()):
+                    pass
         except (Interrupted, LostWorkError):
             raise  # the same command goes on with this trial
         except SelftrainError as error:

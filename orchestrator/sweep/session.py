@@ -12,6 +12,7 @@ from orchestrator.config import RunConfig
 from orchestrator.console import Console
 from orchestrator.errors import AllFailedError, InfeasibleError, Interrupted
 from orchestrator.noise import native_noise_to
+from orchestrator.notices import NodeNotice
 from orchestrator.preflight import check_nodes
 from orchestrator.ray_session import Cluster
 from orchestrator.runs import data_digest
@@ -30,6 +31,9 @@ from orchestrator.sweep.record import RECORD, SweepRecord, save_sweep
 from orchestrator.sweep.report import report_html
 from orchestrator.sweep.resources import Need, need_of, room_for
 from orchestrator.sweep.study import Study
+from orchestrator.tracking.log_projection import LogProjection
+from orchestrator.tracking.process_log import open_log
+from orchestrator.tracking.ray_metrics_projection import RayMetricsProjection
 from orchestrator.tracking.secrets import redact
 from orchestrator.tracking.tracker import Tracker, read_events
 from orchestrator.tracking.wandb_projection import SweepProjection
@@ -65,7 +69,9 @@ def play_sweep(
         plain = redact(config.plain())
         (sweep.folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
         on_ray = config.placement.engine == "ray"
-        with native_noise_to(sweep.folder / "ray.log") if on_ray else nullcontext():
+        noise = native_noise_to(sweep.folder / "ray.log") if on_ray else nullcontext()
+        notice = NodeNotice(stop) if on_ray else nullcontext()
+        with noise, notice, open_log(sweep.folder, sweep.name):
             return _play(sweep, console, stop, warm_from), sweep.folder
 
 
@@ -79,7 +85,9 @@ def _play(sweep: Sweep, console: Console, stop: StopRequest, warm_from: str | No
         need, room = _room(sweep, cluster)
         study = Study(sweep.folder, sweep.name, sweep.spec, sweep.space)
         tracking = sweep.config.tracking
-        tracker = Tracker(sweep.folder, [SweepLines(console)])
+        tracker = Tracker(sweep.folder, [SweepLines(console), LogProjection()])
+        if on_ray:
+            tracker.add(RayMetricsProjection(sweep.name))
         if tracking.wandb != "disabled":
             tracker.add(SweepProjection(sweep.name, sweep.config, sweep.folder, tracking.wandb))
         tracker.emit("sweep_started", sweep=sweep.name, room=room)

@@ -11,6 +11,7 @@ from orchestrator.play import Player
 from orchestrator.runs import RunRecord, begin_record
 from orchestrator.store.store import Store
 from orchestrator.sweep.spec import ObjectiveName
+from orchestrator.tracking.log_projection import LogProjection
 from orchestrator.watch import Watch
 from trainables.spec import Spec
 
@@ -114,12 +115,14 @@ class TrialPlayer:
 
 
 class _Teller:
-    """Passes a run's events on, told apart by seed."""
+    """Passes a run's events on, told apart by seed, and to the log of this process."""
 
     def __init__(self, tell: Tell, seed: int) -> None:
         self._tell, self._seed = tell, seed
+        self._log = LogProjection()
 
     def emit(self, name: str, **fields: Any) -> None:
+        self._log.hear({"event": name, "seed": self._seed, **fields})
         self._tell(name, seed=self._seed, **fields)
 
 

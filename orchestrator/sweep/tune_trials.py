@@ -25,18 +25,35 @@ from orchestrator.store.files import Files, below
 from orchestrator.sweep.conductor import Conductor
 from orchestrator.sweep.resources import Need
 from orchestrator.sweep.trial import TrialPlayer, TrialRound
+from orchestrator.tracking.process_log import Carried, carried, joined, span
 
 QUIET_S = 60.0
 """Seconds without news of any trial after which the driver says who waits for what."""
+LOOK_EVERY_S = 2.0
+"""Seconds between two looks at whether the node of a trial's process is told to leave."""
 TRIAL_MEMORY = 50 * 2**20
 """Bytes that a trial's process reserves if it needs no CPU: Tune refuses to reserve nothing."""
+
+
+class _TrialWatch(BoardWatch):
+    """A board's watch that also stops work whose own node is about to leave the cluster."""
+
+    leaving = False
+    _looked_at = 0.0
+
+    def stopping(self) -> bool:
+        now = time.monotonic()
+        if not self.leaving and now - self._looked_at > LOOK_EVERY_S:
+            self._looked_at = now
+            self.leaving = ray_session.own_node_leaves()
+        return self.leaving or super().stopping()
 
 
 class _Trial(tune.Trainable):
     """One trial at a time in a process that is used again for the next."""
 
-    def setup(self, config: dict[str, Any], board: Any = None) -> None:
-        self._board = board
+    def setup(self, config: dict[str, Any], board: Any = None, log: Carried | None = None) -> None:
+        self._board, self._log = board, log or {}
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -49,7 +66,11 @@ class _Trial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Play one round; faults come back as results, since trying again would not mend them."""
-        watch = BoardWatch(self._board, str(self._task["number"]))
+        with joined(self._log), span("trial", trial=self._task["number"]):
+            return self._play_round()
+
+    def _play_round(self) -> dict[str, Any]:
+        watch = _TrialWatch(self._board, str(self._task["number"]))
         try:
             if self._player is None:
                 configs = [RunConfig.model_validate_json(text) for text in self._task["configs"]]
@@ -59,6 +80,8 @@ class _Trial(tune.Trainable):
         except LostWorkError:
             raise  # worth another try in a new process
         except Interrupted as error:
+            if watch.leaving:
+                raise LostWorkError(f"{error}: its node is about to leave the cluster") from error
             return {"interrupted": str(error)}
         except SelftrainError as error:
             return {"error": str(error)}
@@ -206,7 +229,9 @@ def play_trials(  # noqa: PLR0913 - what a sweep is made of
     resources = {"cpu": need.own_cpus, "gpu": need.own_gpus}
     if not need.own_cpus:
         resources = {"cpu": 0, "memory": TRIAL_MEMORY}
-    trainable = tune.with_resources(tune.with_parameters(_Trial, board=board), resources)
+    trainable = tune.with_resources(
+        tune.with_parameters(_Trial, board=board, log=carried()), resources
+    )
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(

@@ -94,7 +94,7 @@ def test_killed_in_the_middle_of_labelling_keeps_finished_fragments(pair, tmp_pa
     same_outcome(config, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_one_signal_stops_at_a_safe_point_with_exit_code_75(pair, tmp_path, number):
     config, whole = pair
     process = start(config, tmp_path)

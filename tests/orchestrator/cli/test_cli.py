@@ -190,6 +190,21 @@ def test_explain_wants_the_name_of_exactly_one_step(selftrain, capsys, store):
     assert "names 0 finished steps" in capsys.readouterr().err
 
 
+def test_explain_says_where_a_run_stands_and_how_a_config_differs(
+    selftrain, write, capsys, make_config, tmp_path
+):
+    config = make_config("recipe.policy={num_rounds: 1, label_last: false}")
+    record = play(config)
+    runs = ("--runs", tmp_path / "runs")
+    assert selftrain("explain", record.run, *runs) == 0
+    assert "it waits for nothing: all rounds played" in capsys.readouterr().out
+    other = ("--plan", write(config), "--set", "recipe.seed=9")
+    assert selftrain("explain", record.run, *other, *runs) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("round 0  train differs: train/")
+    assert "\n  seed: " in said
+
+
 # store
 
 

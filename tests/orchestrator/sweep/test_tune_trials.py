@@ -11,6 +11,7 @@ from orchestrator.errors import AllFailedError, InfeasibleError
 from orchestrator.signals import StopRequest
 from orchestrator.sweep.record import SweepRecord
 from orchestrator.sweep.session import play_sweep
+from orchestrator.tracking.metrics import COMPUTED, FOUND, STARTED, TRIALS, VALIDATION, Readings
 from tests.conftest import MakeConfig
 from tests.orchestrator.processes import events
 from tests.orchestrator.sweep.helpers import RATE, SHARE
@@ -55,6 +56,34 @@ def test_on_ray_a_sweep_has_the_trials_and_values_that_it_has_in_one_process(
     ]
     assert ours.account.asked == theirs.account.asked
     assert ours.account.computed == theirs.account.computed
+
+
+@both_engines
+def test_a_sweep_logs_trials_as_spans_and_its_events_are_metrics(make_config, ray_cluster, engine):
+    config = config_of(make_config, {SHARE: {"choices": [0.5, 0.2]}}, engine, sampler="grid")
+    record = play(config)
+    found = [
+        json.loads(line)
+        for path in (config.runs / record.sweep / "logs").iterdir()
+        for line in path.read_text().splitlines()
+    ]
+    begun = {line["span"]: line for line in found if line.get("event") == "start"}
+    (sweep,) = (span for span, line in begun.items() if line["name"] == "sweep")
+    trials = {span: line["trial"] for span, line in begun.items() if line["name"] == "trial"}
+    assert set(trials.values()) == {0, 1}
+    assert all(begun[span]["parent"] == sweep for span in trials)
+    rounds = [line for line in begun.values() if line["name"] == "round"]
+    assert len(rounds) == 4
+    assert all(trials[line["parent"]] == line["trial"] for line in rounds)
+    assert {line["run"] for line in found} == {record.sweep}
+    readings = Readings(record.sweep)
+    read = [reading for event in events(config) for reading in readings.of(event)]
+    ended = [r.tags["state"] for r in read if r.metric is TRIALS]
+    assert ended == ["complete", "complete"]
+    assert {r.tags["trial"] for r in read if r.metric is VALIDATION} == {"0", "1"}
+    steps = [r.metric for r in read if r.metric in (COMPUTED, FOUND)]
+    assert len(steps) == sum(r.metric is STARTED for r in read) == record.account.asked
+    assert steps.count(COMPUTED) == record.account.computed
 
 
 @pytest.mark.slow

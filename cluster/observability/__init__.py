@@ -1,0 +1,1 @@
+"""Looking at runs on a cluster: a Grafana dashboard and Prometheus alerts over our metrics."""
