@@ -99,7 +99,6 @@ def test_relative_paths_that_would_be_lost_there_are_refused(dry, make_config, p
         ("slurm", [], {"grace_s": 3600, "slurm": {"limit_s": 600}}, "launch.slurm.limit_s"),
         ("kuberay", [], {}, "launch.kuberay.image is required"),
         ("kuberay", [], {"kuberay": IMAGE, "env": ["HOME"]}, "kubectl create secret"),
-        ("kuberay", ["store=s3://me:canary@bucket/s"], {"kuberay": IMAGE}, "holds credentials"),
         ("kuberay", [], {"kuberay": IMAGE | {"claim": "team"}}, "every pod mounts the claim"),
         (
             "kuberay",

@@ -141,7 +141,8 @@ def test_a_run_of_one_student_shares_the_first_of_several_in_round_zero(make):
 def test_a_foreign_source_teaches_round_zero(make):
     config = make(foreign())
     record = play(config)
-    assert list(record.rounds[0].steps) == ["label-foreign-0-before", *FIRST, *ROUND]
+    alone = ["train-alone", "score-alone"]
+    assert list(record.rounds[0].steps) == ["label-foreign-0-before", *FIRST, *alone, *ROUND]
     assert list(record.rounds[1].steps) == ROUND
     inputs = trained(config, record, 0).identity["inputs"]
     assert inputs["selection"] == record.rounds[0].steps["select-before"].address
@@ -363,7 +364,8 @@ def test_other_bytes_of_a_foreign_checkpoint_change_its_label_step_and_what_foll
     written(tmp_path / "weights.safetensors", 1)
     after = by_step(config)
     assert after.keys() == before.keys()
-    assert [key for key in before if before[key] == after[key]] == []
+    same = [key for key in before if before[key] == after[key]]
+    assert same == [(0, "train-alone"), (0, "score-alone")], "labels alone read no source"
 
 
 def test_other_bytes_leave_the_steps_that_do_not_read_the_source_alone(make, tmp_path, weights):
