@@ -1,6 +1,7 @@
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from trainables.models import (
     Mlp,
@@ -164,3 +165,26 @@ def test_features_under_bfloat16_autocast_are_finite():
         logits, features = logits_and_features(network, torch.rand(2, 1, 28, 28))
     assert torch.isfinite(logits).all()
     assert torch.isfinite(features.float()).all()
+
+
+def textbook(model: nn.Module) -> nn.Module:
+    """The small network as it is usually written: ReLU, then pooling, and torch's own means."""
+    layers = list(model.features)
+    for at in (2, 6):
+        layers[at], layers[at + 1] = layers[at + 1], layers[at]
+    layers[11] = nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(*layers, model.classifier)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_the_small_network_computes_what_the_textbook_one_does_to_the_bit(layout, bfloat16):
+    images = torch.rand(16, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    told = []
+    for change in (nn.Identity(), textbook):
+        model = change(seeded(SmallCnn())).to(memory_format=layout).train()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+            logits = model(images.contiguous(memory_format=layout))
+        logits.float().square().sum().backward()
+        told.append([logits.detach(), *(p.grad for p in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*told, strict=True))

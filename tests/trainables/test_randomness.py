@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.randomness import derive, id_hash, numpy_stream, torch_stream
+from trainables.randomness import derive, id_hash, numpy_stream, seed_device, torch_stream
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=60)
 NAMES = st.lists(st.integers(0, 99) | st.text("abc-", min_size=1), max_size=3)
@@ -76,3 +76,11 @@ def test_hashes_spread_evenly_over_sixteen_bins():
     bins = np.bincount(id_hash(1, [str(i) for i in range(16_000)]) >> 28, minlength=16)
     assert bins.min() > 850  # expected 1000, standard deviation 31: fixed ids, no chance involved
     assert bins.max() < 1150
+
+
+def test_a_device_is_seeded_as_torch_seeds_all_of_them():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(3, "a"))
+        expected = torch.rand(4)
+        seed_device(derive(3, "a"), torch.device("cpu"))
+        assert torch.equal(torch.rand(4), expected)
