@@ -43,7 +43,7 @@ QUICK_POINTS: dict[str, Any] = {
     "recipe": {
         "student": {"backbone": {"width": 8}, "stride": 2, "width": 16},
         "training": {
-            "steps": {"first_round": 8},
+            "steps": {"first_round": 8, "base": 4},
             "batch": {"labelled": 6},
             "objective": {"sigma_px": 1.5},
         },
