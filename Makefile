@@ -4,7 +4,7 @@ INSTALLED := .venv/.installed
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 
-.PHONY: demo test test-slow format clean
+.PHONY: demo test test-slow chaos format clean
 
 demo: $(INSTALLED)  ## play real rounds on real digits; the second time everything is in the store
 	@$(BIN)/selftrain prepare digits --out data/digits --labelled-per-class 10 --validation 200 --test 450
@@ -17,7 +17,10 @@ test: $(INSTALLED)  ## lint, types and the quick tests
 	$(PYTEST) -m "not slow and not gpu"
 
 test-slow: $(INSTALLED)  ## tests that kill processes or train for longer
-	$(PYTEST) -m "slow and not gpu"
+	$(PYTEST) -m "slow and not gpu and not chaos"
+
+chaos: $(INSTALLED)  ## processes, nodes and storage that fail for minutes; launchers on real clusters
+	$(PYTEST) -m chaos
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

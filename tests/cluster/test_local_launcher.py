@@ -9,7 +9,7 @@ from orchestrator.runs import load_run
 from tests.cluster.waiting import wait_for
 from tests.orchestrator.helpers import addresses, play
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
 
 def test_a_run_is_stopped_goes_on_and_equals_one_that_was_played_here(

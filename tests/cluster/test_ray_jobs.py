@@ -16,7 +16,7 @@ from orchestrator.store.store import Store
 from tests.cluster.waiting import wait_for
 from tests.orchestrator.helpers import addresses, play
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
 PORT = 23400 + os.getpid() % 50 * 20
 ADDRESS = f"http://127.0.0.1:{PORT + 1}"
 TEMP = Path(f"/tmp/ray-{os.getpid()}")  # short: sockets lie below it

@@ -12,7 +12,7 @@ from orchestrator.runs import load_run
 from tests.cluster.waiting import wait_for
 from tests.orchestrator.helpers import addresses, play
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "srun", "hostname")
 ROOT = Path(__file__).parents[2]
 

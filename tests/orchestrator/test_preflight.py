@@ -13,7 +13,7 @@ from orchestrator.errors import InfeasibleError
 from orchestrator.preflight import faults_of_nodes
 from tests.orchestrator.s3 import environment
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
 
 
 @pytest.fixture

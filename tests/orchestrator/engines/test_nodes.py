@@ -27,7 +27,7 @@ from orchestrator.sweep.session import play_sweep
 from tests.orchestrator.helpers import addresses, play, table_of
 from tests.orchestrator.processes import events
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
 PATIENCE_S = 240
 DRAIN_S = 120
 """Most seconds from the notice of a drain to the end of a run."""

@@ -16,6 +16,7 @@ from tests.orchestrator.faulty import each, now_and_then, proxy
 from tests.orchestrator.helpers import addresses, play
 from tests.orchestrator.store.worker import IDENTITY, Worker
 
+FAULTS = (pytest.mark.slow, pytest.mark.chaos)
 QUICK = Retry(first_s=0.001, longest_s=0.01, most_s=5.0, most_tries=4)
 PASSING = [
     OSError("AWS Error SLOW_DOWN during PutObject operation: reduce it"),
@@ -98,7 +99,7 @@ def test_an_error_that_was_waited_for_is_not_waited_for_again():
     [
         "busy",
         "unanswered",
-        *(pytest.param(f, marks=pytest.mark.slow) for f in ("slow", "error", "refused", "half")),
+        *(pytest.param(f, marks=FAULTS) for f in ("slow", "error", "refused", "half")),
     ],
 )
 def test_a_step_is_committed_whole_though_every_third_request_fails(s3, fault):
@@ -134,6 +135,7 @@ def test_of_many_creators_on_a_failing_store_exactly_one_succeeds(s3):
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_storage_that_stays_away_is_told_and_ends_with_what_to_do(s3, caplog):
     with proxy(s3.port, each("refused")) as between:
         files = Files(s3.uri("x", between.port), Retry(first_s=0.01, most_tries=2))
@@ -143,6 +145,7 @@ def test_storage_that_stays_away_is_told_and_ends_with_what_to_do(s3, caplog):
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_an_upload_that_is_cut_by_a_kill_is_never_seen(s3):
     """The process dies when its file is uploaded and the request that makes it appear is not."""
     last, go = threading.Event(), threading.Event()
@@ -169,6 +172,7 @@ def test_an_upload_that_is_cut_by_a_kill_is_never_seen(s3):
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_a_run_on_a_slow_and_failing_s3_ends_right(make_config, s3):
     here = make_config("name=here")
     with proxy(s3.port, now_and_then(0.1)) as between:

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.store.store import Store
 from tests.orchestrator.helpers import addresses, play
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
 
 
 def test_a_run_on_ray_with_its_store_on_s3_has_the_addresses_of_a_local_one(make_config, s3):
