@@ -15,24 +15,26 @@ class SchemaError(ValueError):
     """A table does not have its declared columns; every fault is named at once."""
 
 
-def _table(name: str, *fields: pa.Field) -> pa.Schema:
+def declared(name: str, *fields: pa.Field) -> pa.Schema:
+    """The schema of a table that crosses a process, with its name and version."""
     return pa.schema(fields, metadata={"table": f"{name}/{VERSION}"})
 
 
-def _need(name: str, kind: pa.DataType) -> pa.Field:
+def need(name: str, kind: pa.DataType) -> pa.Field:
+    """A column without nulls."""
     return pa.field(name, kind, nullable=False)
 
 
-IMAGE = _need("image", pa.binary())
+IMAGE = need("image", pa.binary())
 """An encoded image."""
 
 
 def features(width: int) -> pa.Field:
     """What a frozen network makes of an image, float16 [width], in the place of the image."""
-    return _need("features", pa.list_(_need("item", pa.float16()), width))
+    return need("features", pa.list_(need("item", pa.float16()), width))
 
 
-CLASS = _need("label", pa.int32())
+CLASS = need("label", pa.int32())
 """The class of a row."""
 
 
@@ -41,17 +43,17 @@ def points(num_points: int) -> pa.Field:
 
     0 is the centre of the first pixel; both coordinates of an unknown point are NaN.
     """
-    return _need("label", pa.list_(_need("item", pa.float32()), 2 * num_points))
+    return need("label", pa.list_(need("item", pa.float32()), 2 * num_points))
 
 
-CLIPS = (_need("group", pa.string()), _need("order", pa.int32()))
+CLIPS = (need("group", pa.string()), need("order", pa.int32()))
 """The clip of a row and its place in it, where the source has clips."""
 
 
 def pool(content: pa.Field = IMAGE, *, grouped: bool = False) -> pa.Schema:
     """Unlabelled examples: images or features; ``grouped`` adds clip and place."""
     clips = CLIPS if grouped else ()
-    return _table("pool", _need("example_id", pa.string()), content, *clips)
+    return declared("pool", need("example_id", pa.string()), content, *clips)
 
 
 def labelled(
@@ -59,22 +61,22 @@ def labelled(
 ) -> pa.Schema:
     """Examples with ground truth, classes or points; also the validation and test splits."""
     clips = CLIPS if grouped else ()
-    return _table("labelled", _need("example_id", pa.string()), content, label, *clips)
+    return declared("labelled", need("example_id", pa.string()), content, label, *clips)
 
 
 def hidden(label: pa.Field = CLASS) -> pa.Schema:
     """True labels of pool rows, kept apart: read by reports, never by a decision."""
-    return _table("hidden", _need("example_id", pa.string()), label)
+    return declared("hidden", need("example_id", pa.string()), label)
 
 
 HIDDEN = hidden()
 """The same of classes."""
 
-REFUSED = _table(
+REFUSED = declared(
     "refused",
-    _need("example_id", pa.string()),
-    _need("origin", pa.string()),
-    _need("reason", pa.string()),
+    need("example_id", pa.string()),
+    need("origin", pa.string()),
+    need("reason", pa.string()),
 )
 """Rows that could not be used, each with its origin and the reason."""
 
@@ -85,28 +87,28 @@ def predictions(num_classes: int, *, doubt: bool = False, features: int = 0) -> 
     With ``doubt`` it holds as well how far several sources are apart, with ``features`` so many
     numbers a row that say where it lies in the network's feature space, of length 1.
     """
-    lies = pa.list_(_need("item", pa.float16()), features)
+    lies = pa.list_(need("item", pa.float16()), features)
     columns = ("agreement", "spread", "margin") if doubt else ()
-    return _table(
+    return declared(
         "predictions",
-        _need("example_id", pa.string()),
-        _need("label", pa.int32()),
-        _need("confidence", pa.float32()),
-        _need("log_probs", pa.list_(_need("item", pa.float32()), num_classes)),
-        *(_need(name, pa.float32()) for name in columns),
-        *([_need("features", lies)] if features else []),
+        need("example_id", pa.string()),
+        need("label", pa.int32()),
+        need("confidence", pa.float32()),
+        need("log_probs", pa.list_(need("item", pa.float32()), num_classes)),
+        *(need(name, pa.float32()) for name in columns),
+        *([need("features", lies)] if features else []),
     )
 
 
 def selection(num_classes: int, *, soft: bool) -> pa.Schema:
     """Accepted rows only: ``target`` is a class (hard) or a distribution (soft)."""
-    target = pa.list_(_need("item", pa.float32()), num_classes) if soft else pa.int32()
-    return _table(
+    target = pa.list_(need("item", pa.float32()), num_classes) if soft else pa.int32()
+    return declared(
         "selection",
-        _need("example_id", pa.string()),
-        _need("label", pa.int32()),
-        _need("target", target),
-        _need("weight", pa.float32()),
+        need("example_id", pa.string()),
+        need("label", pa.int32()),
+        need("target", target),
+        need("weight", pa.float32()),
     )
 
 

@@ -9,19 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from trainables.landmarks.found import FoundPoints
-from trainables.schemas import VERSION
-
-
-def _table(name: str, *fields: pa.Field) -> pa.Schema:
-    return pa.schema(fields, metadata={"table": f"{name}/{VERSION}"})
-
-
-def _need(name: str, kind: pa.DataType) -> pa.Field:
-    return pa.field(name, kind, nullable=False)
+from trainables.schemas import declared, need
 
 
 def _floats(width: int) -> pa.DataType:
-    return pa.list_(_need("item", pa.float32()), width)
+    return pa.list_(need("item", pa.float32()), width)
 
 
 def point_predictions(num_points: int) -> pa.Schema:
@@ -30,15 +22,15 @@ def point_predictions(num_points: int) -> pa.Schema:
     ``label`` holds x0, y0, x1, ...; ``detection`` the same by the centre branch alone; ``peak``,
     ``spread`` (pixels) and ``agreement`` one number for each point.
     """
-    return _table(
+    return declared(
         "point_predictions",
-        _need("example_id", pa.string()),
-        _need("label", _floats(2 * num_points)),
-        _need("confidence", pa.float32()),
-        _need("detection", _floats(2 * num_points)),
-        _need("peak", _floats(num_points)),
-        _need("spread", _floats(num_points)),
-        _need("agreement", _floats(num_points)),
+        need("example_id", pa.string()),
+        need("label", _floats(2 * num_points)),
+        need("confidence", pa.float32()),
+        need("detection", _floats(2 * num_points)),
+        need("peak", _floats(num_points)),
+        need("spread", _floats(num_points)),
+        need("agreement", _floats(num_points)),
     )
 
 
@@ -47,12 +39,12 @@ def point_selection(num_points: int) -> pa.Schema:
 
     ``weight`` is the mean over the row's accepted points.
     """
-    return _table(
+    return declared(
         "point_selection",
-        _need("example_id", pa.string()),
-        _need("target", _floats(2 * num_points)),
-        _need("weight", pa.float32()),
-        _need("weights", _floats(num_points)),
+        need("example_id", pa.string()),
+        need("target", _floats(2 * num_points)),
+        need("weight", pa.float32()),
+        need("weights", _floats(num_points)),
     )
 
 
