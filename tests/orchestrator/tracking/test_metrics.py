@@ -147,12 +147,15 @@ def test_ray_exports_what_was_heard_before_and_after_it_was_up():
     projection.hear(finished("train", metrics={"images_per_s": 12.5}))
     (node,) = ray.nodes()
     page = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     text = ""
     while "ray_selftrain_train_images_per_second" not in text:
         assert time.monotonic() < deadline, text[-2000:]
-        with urllib.request.urlopen(page, timeout=10) as answer:
-            text = answer.read().decode()
+        try:
+            with urllib.request.urlopen(page, timeout=10) as answer:
+                text = answer.read().decode()
+        except OSError as error:  # Ray's agent opens the port some seconds after the node is up
+            text = f"{page}: {error}"
         threading.Event().wait(0.2)  # how often the page is looked at
     ours = [line for line in text.splitlines() if 'run="exported-run"' in line]
     found = {re.split(r"[{ ]", line)[0]: line for line in ours}
