@@ -8,6 +8,7 @@ import typer
 
 from orchestrator.cli import (
     data_commands,
+    delivered_commands,
     info_commands,
     run_commands,
     store_commands,
@@ -30,6 +31,8 @@ app.command("sweep")(sweep_commands.sweep)
 app.command("plan")(run_commands.plan)
 app.command("show")(run_commands.show)
 app.command("sheet")(run_commands.sheet)
+app.command("export")(delivered_commands.export)
+app.command("predict")(delivered_commands.predict)
 app.command("explain")(run_commands.explain)
 app.command("methods")(info_commands.methods)
 app.command("schema")(info_commands.schema)

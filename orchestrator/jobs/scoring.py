@@ -5,19 +5,16 @@ import torch
 
 from orchestrator.data.dataset import Dataset, Split
 from orchestrator.errors import DataError
-from orchestrator.jobs.decoded import Decoded, decoded_fragment
+from orchestrator.jobs.asking import tell
+from orchestrator.jobs.decoded import decoded_fragment
 from orchestrator.jobs.job import ScoreJob
-from orchestrator.jobs.point_labelling import points_in
-from orchestrator.jobs.predicting import predict
 from orchestrator.jobs.training import load_teacher
 from orchestrator.recipe import LabellingSpec
 from orchestrator.store.store import Outcome, Store
-from trainables import schemas
-from trainables.landmarks.found import Asked
-from trainables.tasks.kinds import Points
 from trainables.tasks.task import task_of
 
-ROWS_PER_PASS = 512
+AS_THEY_ARE = LabellingSpec()
+"""Rows are scored by one pass over the image itself, whatever labels the pool."""
 
 
 def run_scoring(job: ScoreJob, device: str = "cpu") -> Outcome:
@@ -41,16 +38,5 @@ def _scores(
             name, reason = next(iter(decoded.refused.items()))
             raise DataError(f"{entry.name}, row {name!r}: {reason}; prepare the data again")
         truth.append(data.read(entry, ["example_id", "label"]))
-        told.append(_told(job, model, decoded, device))
+        told.append(tell(model, decoded, job.task, AS_THEY_ARE, device))
     return task_of(job.task).measure(pa.concat_tables(truth), pa.concat_tables(told))
-
-
-def _told(
-    job: ScoreJob, model: torch.nn.Module, decoded: Decoded, device: torch.device
-) -> pa.Table:
-    """What the teacher says of decoded rows, asked once and as they are."""
-    if isinstance(job.task, Points):
-        rows = ROWS_PER_PASS // 8  # a landmark network has large maps
-        return points_in(model, decoded, Asked(), job.task, rows_per_pass=rows, device=device)
-    found = predict(model, decoded, LabellingSpec(), ROWS_PER_PASS, device, job.num_classes)
-    return found.to_table(schemas.predictions(job.num_classes))

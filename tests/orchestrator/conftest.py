@@ -1,9 +1,15 @@
-"""One S3 server for all tests that need one."""
+"""One S3 server and one finished run for all tests that need one."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from orchestrator.delivered import export
+from orchestrator.loading import build_config
+from orchestrator.runs import RunRecord
+from tests.conftest import QUICK
+from tests.orchestrator.helpers import play
 from tests.orchestrator.s3 import ENVIRONMENT, S3Server, environment, s3_server
 
 
@@ -13,3 +19,18 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     pytest.importorskip("moto")
     with environment(ENVIRONMENT), s3_server(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def played(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """A short run on the digits, for tests that only read it."""
+    root = tmp_path_factory.mktemp("run")
+    places = {"data": str(digits), "store": f"{root}/store", "runs": f"{root}/runs"}
+    return play(build_config(QUICK | places, ()))
+
+
+@pytest.fixture
+def student(played: RunRecord, tmp_path: Path) -> Path:
+    """The folder of the student that this run delivers."""
+    export(played, tmp_path / "student")
+    return tmp_path / "student"

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from orchestrator.config import RunConfig
 from orchestrator.console import Console
+from orchestrator.data.dataset import Dataset
 from orchestrator.runs import RunRecord
 from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
@@ -36,3 +37,9 @@ def computed(record: RunRecord) -> list[tuple[int, str]]:
     return [
         (r.round, name) for r in record.rounds for name, s in r.steps.items() if not s.from_store
     ]
+
+
+def split_of(record: RunRecord, name: str) -> pa.Table:
+    """All rows of a split of a run's data set."""
+    data = Dataset(record.config.data)
+    return pa.concat_tables(data.read(entry) for entry in getattr(data.manifest, name).files)

@@ -1,0 +1,35 @@
+"""What a network says of decoded rows, whatever their task."""
+
+import pyarrow as pa
+import torch
+from torch import nn
+
+from orchestrator.jobs.decoded import Decoded
+from orchestrator.jobs.point_labelling import points_in
+from orchestrator.jobs.predicting import ROWS_IN_PASSES, predict, predict_in_passes
+from orchestrator.recipe import LabellingSpec
+from trainables import schemas
+from trainables.landmarks.found import Asked
+from trainables.tasks.kinds import Points, TaskSpec
+
+LANDMARK_ROWS = 64
+"""Rows of one pass of a landmark network, which has large maps."""
+
+
+def tell(
+    model: nn.Module, decoded: Decoded, task: TaskSpec, how: LabellingSpec, device: torch.device
+) -> pa.Table:
+    """Rows of the task's prediction table; landmark networks read ``flips`` alone of ``how``.
+
+    Raises:
+        DataError: The network returns numbers that are not finite.
+    """
+    if isinstance(task, Points):
+        asked = Asked(flips=how.flips)
+        return points_in(model, decoded, asked, task, rows_per_pass=LANDMARK_ROWS, device=device)
+    num = task.num_names
+    if how.views == how.passes == 1:
+        found = predict(model, decoded, how, ROWS_IN_PASSES, device, num)
+    else:
+        found = predict_in_passes(model, decoded, how, device, num, seed=0)
+    return found.to_table(schemas.predictions(num))
