@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from trainables.student import TrainState
+from trainables.state import TrainState
 from trainables.teachers import Snapshots
 
 AnyValue = TypeVar("AnyValue")

@@ -9,11 +9,7 @@ Legend: B rows of the global batch, C classes.
 """
 
 import copy
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -33,7 +29,8 @@ from trainables.schedules import Moment
 from trainables.selectors.running import Memory, Running
 from trainables.self_meta import self_meta_step
 from trainables.spec import Spec
-from trainables.teachers import Snapshots, StudentIsTeacher, TeacherRule
+from trainables.state import Listener, TrainState, check_shares, steps_up_to
+from trainables.teachers import StudentIsTeacher, TeacherRule
 from trainables.terms import StepTerms
 from trainables.update import Learner, Precision, autocast, update, wrap
 from trainables.worker import Worker
@@ -93,46 +90,6 @@ class TrainingSpec(Spec):
         return self.partner if isinstance(self.partner, MetaTeacher) else self.self_meta
 
 
-@dataclass
-class Progress:
-    """Where a fit stands, told to the listener after each report interval."""
-
-    step: int
-    num_steps: int
-    loss: float
-    images_per_s: float
-    terms: dict[str, float]
-
-
-@dataclass
-class TrainState:
-    """Everything that a checkpoint must hold: weights, teacher, optimiser, running statistics."""
-
-    student: nn.Module
-    teacher: nn.Module
-    optimiser: torch.optim.Optimizer
-    running: Running
-    """What the consistency term remembers of the pool."""
-    partner: Partner | None = None
-    """The second network, if there is one."""
-    snapshots: Snapshots = field(default_factory=Snapshots)
-    """What a queue of a teacher holds."""
-    beside: Representation | None = None
-    """Heads and kept rows, if the objective has a representation."""
-    step: int = 0
-
-    def headed(self, which: Literal["student", "teacher"]) -> nn.Module:
-        """The student or the teacher, with its heads if there are any."""
-        ours = which == "student"
-        network = self.student if ours else self.teacher
-        if self.beside is None:
-            return network
-        return Headed(network, self.beside.heads if ours else self.beside.teacher_heads)
-
-
-Listener = Callable[[Progress, TrainState], None]
-
-
 def start(
     spec: TrainingSpec,
     model: nn.Module,
@@ -188,12 +145,7 @@ def fit(
     Raises:
         ValueError: The objective can't be computed with this worker's share of the rows.
     """
-    source, rows = spec.batch.shared_rows
-    if worker.world > rows:
-        raise ValueError(
-            f"{worker.world} workers share {rows} {source} rows of a batch: each "
-            f"needs at least one; raise training.batch.{source} or lower placement.train_workers"
-        )
+    check_shares(spec.batch, worker)
     if worker.rows_per_pass and spec.objective.reads_batch_means:
         raise ValueError(
             "placement.rows_per_pass would change the result: the objective reads the mean "
@@ -218,18 +170,7 @@ def fit(
         reads_pool=spec.reads_pool,
     )
     stepper = _Stepper(spec, state, loader, worker)
-    sums: dict[str, float] = {}
-    first_step, images, began = state.step, 0, time.perf_counter()
-    with _seeded_apart():
-        while state.step < num_steps:
-            terms = stepper.step(Moment(state.step, num_steps))
-            state.step += 1
-            images += loader.images_per_step
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value
-            rate = images / max(1e-9, time.perf_counter() - began)
-            listen(Progress(state.step, num_steps, terms["loss"], rate, terms), state)
-    return {name: value / (state.step - first_step) for name, value in sums.items()}
+    return steps_up_to(num_steps, state, stepper.step, loader.images_per_step, listen)
 
 
 class _Stepper:
@@ -371,13 +312,6 @@ def _mean_weights(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tens
         else value
         for name, value in states[-1].items()
     }
-
-
-@contextmanager
-def _seeded_apart() -> Iterator[None]:
-    """Leave the process's global generators as they were found."""
-    with torch.random.fork_rng():
-        yield
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -26,7 +26,8 @@ from trainables.landmarks.rows import PointSet
 from trainables.landmarks.student import begin_landmarks, fit_landmarks
 from trainables.models import has_batch_norm, num_parameters
 from trainables.randomness import derive
-from trainables.student import Listener, Progress, TrainState, fit, start
+from trainables.state import Listener, Progress, TrainState
+from trainables.student import fit, start
 from trainables.tasks.kinds import Points, TaskSpec
 from trainables.tasks.task import ANY_STUDENT, AnyStudent, task_of, without_weights
 from trainables.worker import Worker

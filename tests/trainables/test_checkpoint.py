@@ -16,7 +16,8 @@ from trainables.objective import ConsistencyTerm, Objective
 from trainables.optimiser import OptimiserSpec
 from trainables.pool_mean import pool_mean
 from trainables.selectors.running import Batch, Memory
-from trainables.student import TrainingSpec, TrainState, start
+from trainables.state import TrainState
+from trainables.student import TrainingSpec, start
 from trainables.teachers import ExponentialAverage, QueueMean, StudentIsTeacher, follow
 from trainables.worker import Worker
 

@@ -1,20 +1,17 @@
 """Heads, kept rows and the terms that read them: the laws that every fit keeps."""
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from pydantic import ValidationError
 from torch import nn
 
 from tests.trainables.test_student import (
     BATCH,
     CLASSES,
-    ROOT,
     Stop,
     data,
     furthest,
@@ -23,6 +20,7 @@ from tests.trainables.test_student import (
     same,
     same_running,
 )
+from tests.trainables.two_workers import as_two_workers, keep, kept_by_two
 from trainables.auxiliary import (
     Alignment,
     AuxiliaryTerm,
@@ -47,7 +45,8 @@ from trainables.objective import (
 from trainables.optimiser import OptimiserSpec
 from trainables.selectors.fixed import Threshold
 from trainables.selectors.running import Memory
-from trainables.student import TrainingSpec, TrainState, fit, start
+from trainables.state import TrainState
+from trainables.student import TrainingSpec, fit, start
 from trainables.targets import TargetSpec
 from trainables.teachers import ExponentialAverage, StudentIsTeacher, TeacherRule
 from trainables.worker import Worker
@@ -299,32 +298,20 @@ def test_a_representation_goes_with_a_consistency_term():
 # ---- placement
 
 
-def _one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
-    for name, spec in SPECS.items():
-        state, terms = train(spec, worker=Worker(rank, 2), dropout=0)
-        path = Path(folder) / f"{name}-{rank}"
-        path.write_bytes(state_to_bytes(state))
-        path.with_suffix(".json").write_text(json.dumps(terms))
-    dist.destroy_process_group()
+def _train_all(worker: Worker, folder: Path) -> None:
+    found = ((name, *train(spec, worker=worker, dropout=0)) for name, spec in SPECS.items())
+    keep(found, worker, folder)
 
 
 @pytest.mark.slow
 def test_two_workers_train_the_networks_of_one(tmp_path, monkeypatch):
     """Sums in another order: float32 rounding only, after five steps below 1e-4."""
-    monkeypatch.syspath_prepend(ROOT)  # the children import this module by its name
-    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
+    as_two_workers(_train_all, tmp_path, monkeypatch)
     for name, spec in SPECS.items():
-        alone, terms = train(spec, dropout=0)  # which every worker draws for itself
-        states = []
-        for rank in (0, 1):
-            path = tmp_path / f"{name}-{rank}"
-            states.append(begun(spec, seed=5))
-            state_from_bytes(path.read_bytes(), states[-1])
-            found = json.loads(path.with_suffix(".json").read_text())
-            assert found == pytest.approx(terms, rel=1e-3, abs=1e-5), name
+        alone, expected = train(spec, dropout=0)  # which every worker draws for itself
+        states, terms = kept_by_two(tmp_path, name, lambda spec=spec: begun(spec, seed=5))
+        for found in terms:
+            assert found == pytest.approx(expected, rel=1e-3, abs=1e-5), name
         for ours, theirs, single in zip(*map(networks, (*states, alone)), strict=True):
             assert same(ours, theirs)
             assert furthest(ours, single) < 1e-4, name

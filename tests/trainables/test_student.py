@@ -1,14 +1,13 @@
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from sklearn.datasets import load_digits
 from torch import nn
 
+from tests.trainables.two_workers import as_two_workers, keep, kept_by_two
 from trainables.augment import ViewSpec
 from trainables.batches import BatchPlan, Source, TrainingSet
 from trainables.calibrators import Align
@@ -33,13 +32,13 @@ from trainables.schedules import Linear, SigmoidRamp
 from trainables.selectors.adaptive import FlexThreshold, RelativeThreshold
 from trainables.selectors.fixed import Threshold
 from trainables.selectors.running import Memory
-from trainables.student import StepCount, TrainingSpec, TrainState, fit, start
+from trainables.state import TrainState
+from trainables.student import StepCount, TrainingSpec, fit, start
 from trainables.targets import TargetSpec
 from trainables.teachers import ExponentialAverage
 from trainables.weighting import Gaussian
 from trainables.worker import Worker
 
-ROOT = Path(__file__).parents[2]
 CLASSES = 4
 LOG_CLASSES = math.log(CLASSES)
 STILL = ViewSpec(flip=0, translate=0)
@@ -485,33 +484,23 @@ SHARED = [
 ]
 
 
-def _one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
-    for name, rows_per_pass in SHARED:
-        worker = Worker(rank, 2, rows_per_pass=rows_per_pass)
-        state, terms = train(SPECS[name], worker=worker)
-        path = Path(folder) / f"{name}-{rows_per_pass}-{rank}"
-        path.write_bytes(state_to_bytes(state))
-        path.with_suffix(".json").write_text(json.dumps(terms))
-    dist.destroy_process_group()
+def _train_all(worker: Worker, folder: Path) -> None:
+    for name, rows in SHARED:
+        own = Worker(worker.rank, worker.world, rows_per_pass=rows)
+        keep([(f"{name}-{rows}", *train(SPECS[name], worker=own))], worker, folder)
 
 
 @pytest.mark.slow
 def test_two_workers_train_the_student_of_one(tmp_path, monkeypatch):
     """Sums in another order: float32 rounding only, after five steps below 2e-5."""
-    monkeypatch.syspath_prepend(ROOT)  # the children import this module by its name
-    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
-    for name, rows_per_pass in SHARED:
-        alone, terms = train(SPECS[name])
-        states = []
-        for rank in (0, 1):
-            path = tmp_path / f"{name}-{rows_per_pass}-{rank}"
-            states.append(begun(SPECS[name], network(seed=8)))
-            state_from_bytes(path.read_bytes(), states[-1])
-            found = json.loads(path.with_suffix(".json").read_text())
-            assert found == pytest.approx(terms, rel=1e-4)
+    as_two_workers(_train_all, tmp_path, monkeypatch)
+    for name, rows in SHARED:
+        alone, expected = train(SPECS[name])
+        states, terms = kept_by_two(
+            tmp_path, f"{name}-{rows}", lambda name=name: begun(SPECS[name], network(seed=8))
+        )
+        for found in terms:
+            assert found == pytest.approx(expected, rel=1e-4)
         assert same(states[0].student, states[1].student)
         assert same_running(*states)
         assert furthest(states[0].student, alone.student) < 2e-5

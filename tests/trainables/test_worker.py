@@ -5,15 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 
 from tests.trainables.selectors.test_rules import pool
+from tests.trainables.two_workers import as_two_workers
 from trainables.losses import balance_penalty
 from trainables.pool_mean import PoolMean, pool_mean
 from trainables.terms import penalty
 from trainables.worker import Worker
 
-ROOT = Path(__file__).parents[2]
 SIZES = (1, 2, 7)
 """Rows of the global batch; with one row the second worker has none."""
 
@@ -44,11 +43,10 @@ def test_workers_hold_every_other_row():
     assert Worker(1, 2).share_of(1).tolist() == []
 
 
-def _one_of_two(rank: int, folder: str) -> None:
-    """Everything that two workers must agree on; a failed assertion fails the spawning test."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    worker = Worker(rank, 2)
+def _agree(worker: Worker, folder: Path) -> None:
+    """Everything that two workers must agree on."""
+    del folder
+    rank = worker.rank
     own = torch.tensor([rank + 1.0, 10.0])
     assert worker.total(own).tolist() == [3, 20]
     assert own.tolist() == [rank + 1, 10], "what was given is not changed"
@@ -67,7 +65,6 @@ def _one_of_two(rank: int, folder: str) -> None:
         _rows_are_put_together(worker, torch.from_numpy(whole.log_probs), mine)
     large = PoolMean(2**32, np.full(3, 2**61 + rank))
     assert worker.total_mean(large).mass.tolist() == [2**62 + 1] * 3, "sums are whole numbers"
-    dist.destroy_process_group()
 
 
 def _penalties_agree(worker: Worker, log_probs: torch.Tensor, mine: np.ndarray) -> None:
@@ -94,5 +91,4 @@ def _rows_are_put_together(worker: Worker, log_probs: torch.Tensor, mine: np.nda
 
 @pytest.mark.slow
 def test_two_workers_know_what_one_would(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)  # the children import this module by its name
-    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
+    as_two_workers(_agree, tmp_path, monkeypatch)

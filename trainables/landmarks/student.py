@@ -3,7 +3,6 @@
 Legend: b rows of this worker, K points, h and w sides of the maps.
 """
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +20,7 @@ from trainables.partners import Partner
 from trainables.randomness import derive
 from trainables.schedules import Moment
 from trainables.selectors.running import Memory, Running
-from trainables.student import Listener, Progress, TrainState
+from trainables.state import Listener, TrainState, check_shares, steps_up_to
 from trainables.tasks.kinds import Points
 from trainables.update import autocast, wrap
 from trainables.worker import Worker
@@ -73,28 +72,12 @@ def fit_landmarks(  # noqa: PLR0913 - as `trainables.student.fit`, and the task
     Raises:
         ValueError: The batch can't be shared by so many workers.
     """
-    source, rows = spec.batch.shared_rows
-    if worker.world > rows:
-        raise ValueError(
-            f"{worker.world} workers share {rows} {source} rows of a batch: each "
-            f"needs at least one; raise training.batch.{source} or lower placement.train_workers"
-        )
+    check_shares(spec.batch, worker)
     if worker.rows_per_pass:
         raise ValueError("placement.rows_per_pass does not cut batches of landmarks: set it to 0")
     loader = PointLoader(spec, data, task.mirrored, seed=seed, worker=worker)
     stepper = _Stepper(spec, state, loader, task, worker, seed)
-    sums: dict[str, float] = {}
-    first_step, images, began = state.step, 0, time.perf_counter()
-    with torch.random.fork_rng():
-        while state.step < num_steps:
-            terms = stepper.step(Moment(state.step, num_steps))
-            state.step += 1
-            images += loader.images_per_step
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value
-            rate = images / max(1e-9, time.perf_counter() - began)
-            listen(Progress(state.step, num_steps, terms["loss"], rate, terms), state)
-    return {name: value / (state.step - first_step) for name, value in sums.items()}
+    return steps_up_to(num_steps, state, stepper.step, loader.images_per_step, listen)
 
 
 class _Stepper:

@@ -1,15 +1,14 @@
 """Laws of a landmark fit: the same anew, after an interruption, and on two workers."""
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 
-from tests.trainables.test_student import ROOT, Stop, furthest, ignore, same
+from tests.trainables.test_student import Stop, furthest, ignore, same
+from tests.trainables.two_workers import as_two_workers, keep, kept_by_two
 from trainables.augment import ViewSpec
 from trainables.batches import BatchPlan
 from trainables.checkpoint import state_from_bytes, state_to_bytes
@@ -29,7 +28,7 @@ from trainables.landmarks.settings import (
 )
 from trainables.landmarks.student import begin_landmarks, fit_landmarks
 from trainables.optimiser import OptimiserSpec
-from trainables.student import TrainState
+from trainables.state import TrainState
 from trainables.tasks.kinds import Points
 from trainables.teachers import ExponentialAverage, QueueMean
 from trainables.worker import Worker
@@ -306,32 +305,22 @@ SHARED = {
 }
 
 
-def _one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
-    for name, spec in SHARED.items():
-        state, terms = train(spec, worker=Worker(rank, 2), norm="group")
-        path = Path(folder) / f"{name}-{rank}"
-        path.write_bytes(state_to_bytes(state))
-        path.with_suffix(".json").write_text(json.dumps(terms))
-    dist.destroy_process_group()
+def _train_all(worker: Worker, folder: Path) -> None:
+    found = ((name, *train(spec, worker=worker, norm="group")) for name, spec in SHARED.items())
+    keep(found, worker, folder)
 
 
 @pytest.mark.slow
 def test_two_workers_train_the_networks_of_one(tmp_path, monkeypatch):
     """Sums in another order: after a few steps below 1e-3 with group norm."""
-    monkeypatch.syspath_prepend(ROOT)  # the children import this module by its name
-    torch.multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
+    as_two_workers(_train_all, tmp_path, monkeypatch)
     for name, spec in SHARED.items():
-        alone, terms = train(spec, norm="group")
-        states = []
-        for rank in (0, 1):
-            path = tmp_path / f"{name}-{rank}"
-            states.append(begun(spec, seed=5, norm="group"))
-            state_from_bytes(path.read_bytes(), states[-1])
-            found = json.loads(path.with_suffix(".json").read_text())
-            assert found == pytest.approx(terms, rel=1e-3, abs=1e-4), name
+        alone, expected = train(spec, norm="group")
+        states, terms = kept_by_two(
+            tmp_path, name, lambda spec=spec: begun(spec, seed=5, norm="group")
+        )
+        for found in terms:
+            assert found == pytest.approx(expected, rel=1e-3, abs=1e-4), name
         for ours, theirs, single in zip(*map(networks, (*states, alone)), strict=True):
             assert same(ours, theirs), name
             assert furthest(ours, single) < 1e-3, name
