@@ -60,7 +60,7 @@ class BaseSteps:
     def __init__(self, config: RunConfig, data: Dataset, form: Form) -> None:
         self._placement, self._data, self._form = config.placement, data, form
         self._store, self._manifest = config.store, data.manifest
-        self.policy = config.recipe.policy
+        self.policy, self._scoring = config.recipe.policy, config.recipe.scoring
         self.reads_pool = config.recipe.training.reads_pool
 
     def train(
@@ -123,8 +123,9 @@ class BaseSteps:
             "validation": self._manifest.validation.digest,
             "test": self._manifest.test.digest,
         }
-        identity = self._identity("score", {}, inputs)
-        return Step(identity, ScoreJob(**self._job(identity), train=train))
+        identity = self._identity("score", {"scoring": self._scoring.plain()}, inputs)
+        job = ScoreJob(**self._job(identity), train=train, scoring=self._scoring)
+        return Step(identity, job)
 
     def audit(
         self,

@@ -22,7 +22,7 @@ from orchestrator.jobs.asking import tell
 from orchestrator.jobs.decoded import decode_rows
 from orchestrator.jobs.job import FeatureForm, ImageForm
 from orchestrator.jobs.training import TEACHER, build_model
-from orchestrator.recipe import LabellingSpec, Recipe
+from orchestrator.recipe import Recipe, ScoringSpec
 from orchestrator.runs import RunRecord
 from orchestrator.store.files import Files
 from orchestrator.store.store import Store
@@ -63,6 +63,8 @@ class Card(Spec):
     """Names of the classes or points, in the order of its outputs."""
     temperature: float = 1.0
     """Its logits are divided by this before they become probabilities."""
+    scoring: ScoringSpec = ScoringSpec()
+    """How it was asked when it was scored, and is asked again unless told otherwise."""
     validation: dict[str, float]
     """Its scores on the validation rows."""
     test: dict[str, float]
@@ -80,24 +82,21 @@ class Delivered:
     """From images float32 [B, C, H, W] in [0, 1], of the card's form, to logits [B, C]; a landmark
     network gives its maps."""
 
-    def predict(self, rows: pa.Table, *, flips: bool = False, views: int = 1) -> pa.Table:
+    def predict(self, rows: pa.Table, how: ScoringSpec | None = None) -> pa.Table:
         """What it says of rows with ``example_id`` and encoded ``image`` (or ``features``).
 
         Classes: ``name``, ``label``, ``confidence``, ``log_probs``; landmarks: ``label`` holds x0,
         y0, x1, ... in pixels of the stored image, ``peak`` and ``spread`` a number for each point.
-        Rows that can't be decoded are left out. ``flips`` averages image and mirror image,
-        ``views`` the image and so many weak views of it less one.
+        Rows that can't be decoded are left out. ``how`` None asks as when it was scored.
         """
-        return self.told(rows, flips=flips, views=views)[0]
+        return self.told(rows, how)[0]
 
-    def told(
-        self, rows: pa.Table, *, flips: bool = False, views: int = 1
-    ) -> tuple[pa.Table, pa.Table]:
+    def told(self, rows: pa.Table, how: ScoringSpec | None = None) -> tuple[pa.Table, pa.Table]:
         """The same, and the rows that could not be decoded with ``origin`` and ``reason``."""
-        decoded = decode_rows(rows, self.card.form)
-        how = LabellingSpec(temperature=self.card.temperature, flips=flips, views=views)
+        card, decoded = self.card, decode_rows(rows, self.card.form)
         device = next(self.network.parameters()).device
-        table = tell(self.network, decoded, self.card.task, how, device)
+        asked = how or card.scoring
+        table = tell(self.network, decoded, card.task, asked, device, card.temperature)
         if not isinstance(self.card.task, Points):
             named = pa.array(self.card.names).take(table["label"].combine_chunks())
             table = table.add_column(1, "name", named)
@@ -138,6 +137,7 @@ def export(record: RunRecord, out: Path, round_: int | None = None) -> Card:
         task=data.task,
         names=data.manifest.classes,
         temperature=recipe.labelling.temperature if isinstance(recipe, Recipe) else 1.0,
+        scoring=recipe.scoring,
         validation=found.validation,
         test=found.test,
         weights=hashlib.sha256(content).hexdigest(),
@@ -173,7 +173,7 @@ def load_delivered(folder: str | Path, device: str = "cpu") -> Delivered:
 
 
 def predict_file(
-    student: Delivered, blocks: Iterator[pa.Table], out: Path, *, flips: bool, views: int
+    student: Delivered, blocks: Iterator[pa.Table], out: Path, how: ScoringSpec | None = None
 ) -> tuple[int, int]:
     """Write what the student says of all rows to a Parquet file, block by block.
 
@@ -186,7 +186,7 @@ def predict_file(
     writer: pq.ParquetWriter | None = None
     try:
         for block in blocks:
-            told, left_out = student.told(block, flips=flips, views=views)
+            told, left_out = student.told(block, how)
             writer = writer or pq.ParquetWriter(part, told.schema, compression="zstd")
             writer.write_table(told)
             refused.append(left_out)

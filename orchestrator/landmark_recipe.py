@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from orchestrator.recipe import ImageSpec, RoundPolicy
+from orchestrator.recipe import ImageSpec, RoundPolicy, ScoringSpec
 from trainables.landmarks.elements import PointRanking
 from trainables.landmarks.network import LandmarkNetworkSpec
 from trainables.landmarks.settings import LandmarkTraining
@@ -50,6 +50,8 @@ class LandmarkRecipe(Spec):
     """How a round trains it."""
     labelling: LandmarkLabelling = LandmarkLabelling()
     """How the teacher labels the pool."""
+    scoring: ScoringSpec = ScoringSpec()
+    """How students are asked when they are scored: as they are, or with mirror images."""
     ranking: PointRanking = "peak"
     """What selectors order points by: the heatmap's mass at its peak, how narrow it is, or how near
     the heatmap and the centre branch are."""
@@ -69,6 +71,8 @@ class LandmarkRecipe(Spec):
         reads = self.training.batch.selected or self.training.reads_pool
         if self.policy.num_rounds > 1 and not reads:
             faults.append("no later round would read the pool: training.batch.selected is 0")
+        if self.scoring.views > 1:
+            faults.append("scoring.views must be 1: points are averaged over scoring.flips alone")
         if faults:
             raise ValueError("; ".join(faults))
         return self

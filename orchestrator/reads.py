@@ -113,8 +113,11 @@ def _check_features(config: RunConfig) -> None:
         faults.append(f"recipe.student.kind is {recipe.student.kind}, must be mlp")
     if recipe.images.size is not None or recipe.images.channels is not None:
         faults.append("recipe.images has no effect: leave it out")
-    if recipe.labelling.flips:
-        faults.append("recipe.labelling.flips must be false: features have no mirror image")
+    faults += [
+        f"recipe.{part}.flips must be false: features have no mirror image"
+        for part in ("labelling", "scoring")
+        if getattr(recipe, part).flips
+    ]
     if recipe.extension is not None:
         faults.append("recipe.extension makes images: leave it out")
     if faults:

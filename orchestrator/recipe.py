@@ -35,6 +35,20 @@ class ImageSpec(Spec):
     """1 grey, 3 colour; None keeps the data set's own."""
 
 
+class ScoringSpec(Spec):
+    """How a student is asked about a row when it is scored, and by default after an export.
+
+    What labels the pool is said apart, by `labelling`.
+    """
+
+    flips: bool = False
+    """Average over the image and its mirror image."""
+    views: Annotated[int, Field(ge=1, le=100)] = 1
+    """Views over which probabilities are averaged: the image itself, then weak views of it."""
+    view: ViewSpec = WEAK
+    """How these weak views are drawn."""
+
+
 class LabellingSpec(Spec):
     """How the teacher's beliefs about the pool are read."""
 
@@ -225,6 +239,8 @@ class Recipe(Spec):
     """How a round trains it."""
     labelling: LabellingSpec = LabellingSpec()
     """How the teacher labels the pool."""
+    scoring: ScoringSpec = ScoringSpec()
+    """How students are asked when they are scored."""
     ranking: Ranking = "confidence"
     """What selectors order rows by: the label's probability, or first the share of sources that
     predict the label."""

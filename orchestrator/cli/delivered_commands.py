@@ -40,10 +40,13 @@ def predict(
     student: Annotated[Path, typer.Argument(help="Folder that `selftrain export` wrote.")],
     rows: Annotated[Path, typer.Argument(help="Folder of images, or Parquet with 'image'.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
-    flips: Annotated[bool, typer.Option(help="Average with the mirror image.")] = False,
+    flips: Annotated[
+        bool | None, typer.Option(help="Average with the mirror image; as it was scored.")
+    ] = None,
     views: Annotated[
-        int, typer.Option(min=1, max=100, help="Average over the image and weak views of it.")
-    ] = 1,
+        int | None,
+        typer.Option(min=1, max=100, help="Average over so many views; as it was scored."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask an exported student about new images: one row of the answer for each of them."""
@@ -51,7 +54,11 @@ def predict(
     loaded = load_delivered(student, device)
     form = loaded.card.form
     blocks = incoming(rows, features=form.width if isinstance(form, FeatureForm) else 0)
-    told, refused = predict_file(loaded, blocks, out, flips=flips, views=views)
+    wanted = {"flips": flips, "views": views}
+    how = loaded.card.scoring.model_copy(
+        update={name: value for name, value in wanted.items() if value is not None}
+    )
+    told, refused = predict_file(loaded, blocks, out, how)
     if as_json:
         typer.echo(json.dumps({"out": str(out), "rows": told, "refused": refused}))
         return

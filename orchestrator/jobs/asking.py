@@ -7,7 +7,7 @@ from torch import nn
 from orchestrator.jobs.decoded import Decoded
 from orchestrator.jobs.point_labelling import points_in
 from orchestrator.jobs.predicting import ROWS_IN_PASSES, predict, predict_in_passes
-from orchestrator.recipe import LabellingSpec
+from orchestrator.recipe import LabellingSpec, ScoringSpec
 from trainables import schemas
 from trainables.landmarks.found import Asked
 from trainables.tasks.kinds import Points, TaskSpec
@@ -17,19 +17,24 @@ LANDMARK_ROWS = 64
 
 
 def tell(
-    model: nn.Module, decoded: Decoded, task: TaskSpec, how: LabellingSpec, device: torch.device
+    model: nn.Module,
+    decoded: Decoded,
+    task: TaskSpec,
+    how: ScoringSpec,
+    device: torch.device,
+    temperature: float = 1.0,
 ) -> pa.Table:
-    """Rows of the task's prediction table; landmark networks read ``flips`` alone of ``how``.
+    """Rows of the task's prediction table, in float32; the same rows in the same order, the same.
 
     Raises:
         DataError: The network returns numbers that are not finite.
     """
     if isinstance(task, Points):
-        asked = Asked(flips=how.flips)
-        return points_in(model, decoded, asked, task, rows_per_pass=LANDMARK_ROWS, device=device)
-    num = task.num_names
-    if how.views == how.passes == 1:
-        found = predict(model, decoded, how, ROWS_IN_PASSES, device, num)
+        found_by = Asked(flips=how.flips)
+        return points_in(model, decoded, found_by, task, rows_per_pass=LANDMARK_ROWS, device=device)
+    num, asked = task.num_names, LabellingSpec(temperature=temperature, **dict(how))
+    if how.views == 1:
+        found = predict(model, decoded, asked, ROWS_IN_PASSES, device, num)
     else:
-        found = predict_in_passes(model, decoded, how, device, num, seed=0)
+        found = predict_in_passes(model, decoded, asked, device, num, seed=0)
     return found.to_table(schemas.predictions(num))

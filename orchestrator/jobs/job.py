@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, TypeAdapter
 
 from orchestrator.landmark_recipe import LandmarkLabelling, PointSelector
-from orchestrator.recipe import LabellingSpec
+from orchestrator.recipe import LabellingSpec, ScoringSpec
 from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import ForeignSource
@@ -223,6 +223,7 @@ class ScoreJob(Job):
 
     train: str
     """Address of the training step."""
+    scoring: ScoringSpec
 
 
 class AuditJob(Job):

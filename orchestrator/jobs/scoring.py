@@ -9,12 +9,8 @@ from orchestrator.jobs.asking import tell
 from orchestrator.jobs.decoded import decoded_fragment
 from orchestrator.jobs.job import ScoreJob
 from orchestrator.jobs.training import load_teacher
-from orchestrator.recipe import LabellingSpec
 from orchestrator.store.store import Outcome, Store
 from trainables.tasks.task import task_of
-
-AS_THEY_ARE = LabellingSpec()
-"""Rows are scored by one pass over the image itself, whatever labels the pool."""
 
 
 def run_scoring(job: ScoreJob, device: str = "cpu") -> Outcome:
@@ -38,5 +34,5 @@ def _scores(
             name, reason = next(iter(decoded.refused.items()))
             raise DataError(f"{entry.name}, row {name!r}: {reason}; prepare the data again")
         truth.append(data.read(entry, ["example_id", "label"]))
-        told.append(tell(model, decoded, job.task, AS_THEY_ARE, device))
+        told.append(tell(model, decoded, job.task, job.scoring, device))
     return task_of(job.task).measure(pa.concat_tables(truth), pa.concat_tables(told))

@@ -13,6 +13,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.data.incoming import incoming
 from orchestrator.delivered import CARD, WEIGHTS, Delivered, export, load_delivered
 from orchestrator.errors import ConfigError, DataError, StoreError
+from orchestrator.recipe import ScoringSpec
 from orchestrator.store.store import Store
 from tests.orchestrator.helpers import play, split_of, table_of
 from trainables.tasks.task import task_of
@@ -78,11 +79,25 @@ def test_rows_that_are_no_image_are_left_out_with_the_reason(student):
 
 def test_views_and_flips_change_what_it_believes_and_keep_the_rows(played, student):
     loaded, rows = load_delivered(student), split_of(played, "test").slice(0, 50)
-    plain, averaged = loaded.predict(rows), loaded.predict(rows, flips=True, views=3)
+    plain, averaged = loaded.predict(rows), loaded.predict(rows, ScoringSpec(flips=True, views=3))
     assert averaged["example_id"] == plain["example_id"]
     assert not np.allclose(averaged["confidence"].to_numpy(), plain["confidence"].to_numpy())
     totals = np.exp(np.stack(averaged["log_probs"].to_numpy())).sum(axis=1)
     assert totals == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_student_is_asked_as_it_was_scored_unless_told_otherwise(played, make_config, tmp_path):
+    config = make_config("recipe.scoring={views: 3, flips: true}", "recipe.policy.num_rounds=1")
+    shared = {"store": played.config.store}  # which holds the training
+    record = play(config.model_copy(update=shared))
+    export(record, tmp_path / "averaged")
+    loaded, rows = load_delivered(tmp_path / "averaged"), split_of(record, "test")
+    assert record.rounds[0].steps["train"] == played.rounds[0].steps["train"].model_copy(
+        update={"from_store": True, "seconds": record.rounds[0].steps["train"].seconds}
+    )
+    assert scores(loaded, rows) == record.rounds[0].test
+    as_it_is = task_of(loaded.card.task).measure(rows, loaded.predict(rows, ScoringSpec()))
+    assert as_it_is == played.rounds[0].test != record.rounds[0].test
 
 
 def test_weights_that_differ_from_the_card_are_refused(student):

@@ -73,6 +73,7 @@ READ_BY = {
     "recipe.labelling.flips=true": {"label"},
     "recipe.labelling.candidates=8": {"label"},
     "recipe.labelling.precision=bfloat16": {"label"},
+    "recipe.scoring.flips=true": {"score"},
     "recipe.ranking=spread": SELECTING,
     "recipe.selector.share=0.3": SELECTING,
     "recipe.selector.share={schedule: stepwise, values: [0.4, 0.6]}": {"select1"},
