@@ -4,8 +4,8 @@ round r:  train -> score -> (roll back?) -> label -> select      the next round 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,45 +14,16 @@ from orchestrator.base_steps import Step
 from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
 from orchestrator.engines.base import Engine
-from orchestrator.errors import DataError, Interrupted
-from orchestrator.jobs.auditing import audit_shards, gather_audit
-from orchestrator.jobs.combining import combine_shards, fit_combiner, gather_combined
-from orchestrator.jobs.extending import run_extending
-from orchestrator.jobs.job import (
-    AuditJob,
-    CombineJob,
-    CrossLabelJob,
-    Fold,
-    LabelJobs,
-    PointSelectJob,
-    SelectJob,
-)
-from orchestrator.jobs.labelling import finished, gather, label_out_of_fold
-from orchestrator.jobs.point_selecting import (
-    fit_point_rule,
-    gather_point_selection,
-    select_point_shards,
-    sketch_point_shards,
-)
-from orchestrator.jobs.scoring import run_scoring
-from orchestrator.jobs.selecting import (
-    calibrate,
-    fit_labeller,
-    gather_selection,
-    merge_sketches,
-    needs_sample,
-    sampled,
-    select_shards,
-    sketch_shards,
-)
+from orchestrator.errors import Interrupted
+from orchestrator.jobs.job import Fold
 from orchestrator.policy import Played, delivered, judge, stop_reason, teacher_in_force
 from orchestrator.runs import RoundRecord, RunRecord, StepRef
 from orchestrator.store.record import Record
-from orchestrator.store.store import Outcome, StepFolder, Store
+from orchestrator.store.store import Store
 from orchestrator.tasks import steps_of
 from orchestrator.tracking.tracker import Teller
 from orchestrator.watch import Watch
-from trainables.calibrators import calibrated
+from orchestrator.work import Work
 
 REPORTED = (
     "coverage",
@@ -88,9 +59,10 @@ class Player:
         tracker: Teller,
         watch: Watch,
     ) -> None:
-        self._config, self._data, self._store = config, data, store
-        self._engine, self._tracker, self._watch = engine, tracker, watch
+        self._data, self._store, self._tracker, self._watch = data, store, tracker, watch
         self._steps = steps_of(config, data)
+        refused = config.placement.most_refused_share
+        self._work = Work(data, engine, watch, most_refused_share=refused)
         self._policy = config.recipe.policy
         self._out_of_fold: str | None = None
         self._predictions: str | None = None
@@ -118,7 +90,7 @@ class Player:
             baseline = None if number else self._baseline(current)
             alone = baseline or alone
             trained[number] = self._train(current, trained, played, selection)
-            score = self._do(current, "score", self._steps.score(trained[number][0]), self._score)
+            score = self._do(current, "score", self._steps.score(trained[number][0]))
             validation = float(score.metrics["validation"]["score"])
             verdict = judge(self._policy, played, validation)
             played.append(Played(number, validation, verdict.kept))
@@ -142,8 +114,8 @@ class Player:
         """Scores of a training on labels alone, where round 0 reads more."""
         if (step := self._steps.baseline()) is None:
             return None
-        trained = self._do(current, "train-alone", step, self._train_one)
-        return self._do(current, "score-alone", self._steps.score(trained.address), self._score)
+        trained = self._do(current, "train-alone", step)
+        return self._do(current, "score-alone", self._steps.score(trained.address))
 
     def _check_stop(self, num_played: int) -> None:
         if self._watch.stopping():
@@ -171,7 +143,7 @@ class Player:
         chosen = selection.address if selection and accepted else None
         extension = self._steps.extend(current.number, chosen) if chosen else None
         if extension is not None:
-            self._do(current, "extend", extension, lambda job, _: run_extending(job))
+            self._do(current, "extend", extension)
         make = partial(
             self._steps.train,
             current.number,
@@ -183,41 +155,39 @@ class Player:
         for member in range(self._steps.members):
             step = make(member=member, start=starts[member] if starts else None)
             name = f"train-{member}" if member else "train"
-            students.append(self._do(current, name, step, self._train_one).address)
+            students.append(self._do(current, name, step).address)
         labels_after = current.number + 1 < self._policy.num_rounds or self._policy.label_last
         folds = self._steps.folds if labels_after else 0
         for number in range(folds):
             step = make(fold=Fold(number=number, of=folds), start=starts[0] if starts else None)
-            self._do(current, f"train-fold-{number}", step, self._train_one)
+            self._do(current, f"train-fold-{number}", step)
         return tuple(students)
 
     def _begin(self, current: _Round) -> Record:
         """Label and select before round 0, by the foreign sources alone."""
         predictions = self._label_pool(current, ())
-        crossed = self._do(
-            current, "cross_label-before", self._steps.cross_label_foreign(), self._cross_label
-        )
+        crossed = self._do(current, "cross_label-before", self._steps.cross_label_foreign())
         self._out_of_fold = crossed.address
         step = self._steps.select(
             -1, predictions=predictions.address, out_of_fold=crossed.address, previous=None
         )
-        selection = self._do(current, "select-before", step, self._select)
+        selection = self._do(current, "select-before", step)
         audit = self._steps.audit(selection.address, predictions=predictions.address)
-        self._do(current, "audit-before", audit, self._audit)
+        self._do(current, "audit-before", audit)
         self._predictions = predictions.address
         return selection
 
     def _label_pool(self, current: _Round, trains: Sequence[str]) -> Record:
         """The round's prediction table: that of its only source, or all of them combined."""
         labellings = self._steps.sources(trains)
-        tables = [self._do(current, n, step, self._label) for n, step in labellings.items()]
+        tables = [self._do(current, n, step) for n, step in labellings.items()]
         sources = self._steps.beside([table.address for table in tables], self._tables)
         step = self._steps.combine(sources, self._predictions, students=bool(trains))
         self._tables += [tables[0].address] if trains else []
         if step is None:
             return tables[0]
         name = "combine" if trains else "combine-before"
-        return self._do(current, name, step, self._combine)
+        return self._do(current, name, step)
 
     def _label_and_select(
         self,
@@ -235,7 +205,6 @@ class Player:
                 current,
                 "cross_label",
                 self._steps.cross_label(addresses, trained[teacher][0]),
-                self._cross_label,
             )
             self._out_of_fold = crossed.address
         keep = previous.address if previous and self._policy.pool == "keep" else None
@@ -245,14 +214,14 @@ class Player:
             out_of_fold=self._out_of_fold,
             previous=keep,
         )
-        selection = self._do(current, "select", step, self._select)
+        selection = self._do(current, "select", step)
         audit = self._steps.audit(
             selection.address,
             predictions=predictions.address,
             selection_before=previous.address if previous else None,
             predictions_before=self._predictions,
         )
-        self._do(current, "audit", audit, self._audit)
+        self._do(current, "audit", audit)
         self._predictions = predictions.address
         return selection
 
@@ -261,7 +230,6 @@ class Player:
         current: _Round,
         name: str,
         step: Step[Any],
-        work: Callable[[Any, StepFolder], Outcome],
     ) -> Record:
         """One step: from the store, or computed under a lease; told to the tracker either way."""
         if self._watch.stopping():
@@ -276,7 +244,7 @@ class Player:
 
         record, from_store = self._store.once(
             step.identity,
-            lambda folder: work(step.job, folder),
+            partial(self._work.do, step.job),
             told=waits,
             stopping=self._watch.stopping,
         )
@@ -299,70 +267,6 @@ class Player:
             metrics=record.metrics,
         )
         return record
-
-    def _train_one(self, job: Any, _: StepFolder) -> Outcome:
-        return self._engine.train(job, self._watch)
-
-    def _score(self, job: Any, _: StepFolder) -> Outcome:
-        return run_scoring(job, self._engine.device())
-
-    def _cross_label(self, job: CrossLabelJob, _: StepFolder) -> Outcome:
-        return label_out_of_fold(job)
-
-    def _label(self, job: LabelJobs, folder: StepFolder) -> Outcome:
-        pool = self._data.manifest.pool
-        reports = {
-            i: kept for i in range(len(pool.files)) if (kept := finished(folder, i)) is not None
-        }
-        if reports:
-            self._watch.say(f"going on: {len(reports)} of {len(pool.files)} fragments are labelled")
-        rest = [i for i in range(len(pool.files)) if i not in reports]
-        done, began = 0, time.perf_counter()
-        if rest:
-            for report in self._engine.label(job, rest, self._watch):
-                if report.fragment in reports:
-                    raise DataError(f"fragment {report.fragment} was labelled twice")
-                reports[report.fragment] = report
-                done += (report.file.rows or 0) + len(report.refused)
-                rate = done / max(1e-9, time.perf_counter() - began)
-                total = sum(pool.files[i].rows or 0 for i in rest)
-                self._watch.progress("rows", done, total, rows_per_s=rate)
-        most = self._config.placement.most_refused_share
-        return gather(job, folder, reports.values(), most_refused_share=most, fresh=rest)
-
-    def _combine(self, job: CombineJob, _: StepFolder) -> Outcome:
-        fragments = range(len(self._data.manifest.pool.files))
-
-        def over(function: Callable[[Sequence[int]], Any]) -> list[Any]:
-            return self._engine.over(function, fragments, self._watch)
-
-        fitted = fit_combiner(job, over)
-        parts = over(partial(combine_shards, job, fitted))
-        return gather_combined(job, [shard for part in parts for shard in part])
-
-    def _select(self, job: SelectJob | PointSelectJob, _: StepFolder) -> Outcome:
-        fragments = range(len(self._data.manifest.pool.files))
-
-        def over(function: Callable[[Sequence[int]], Any]) -> list[Any]:
-            return self._engine.over(function, fragments, self._watch)
-
-        if isinstance(job, PointSelectJob):
-            rule = fit_point_rule(job, merge_sketches(over(partial(sketch_point_shards, job))))
-            parts = over(partial(select_point_shards, job, rule))
-            return gather_point_selection(job, rule, [shard for part in parts for shard in part])
-        tilt = calibrate(job, over)
-        merged = merge_sketches(over(partial(sketch_shards, job, tilt)))
-        if needs_sample(job):
-            found = calibrated(tilt, sampled(job, over))
-            merged = replace(merged, rows=found.log_probs, sample=found)
-        labeller = fit_labeller(job, tilt, merged)
-        parts = over(partial(select_shards, job, labeller))
-        return gather_selection(job, labeller, [shard for part in parts for shard in part])
-
-    def _audit(self, job: AuditJob, _: StepFolder) -> Outcome:
-        fragments = range(len(self._data.manifest.pool.files))
-        parts = self._engine.over(partial(audit_shards, job), fragments, self._watch)
-        return gather_audit(job, parts)
 
     def _finish(
         self,

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError
-from orchestrator.jobs.selecting import shard_name
+from orchestrator.jobs.shards import shard_name
 from orchestrator.runs import RunRecord
 from orchestrator.store.record import Record
 from orchestrator.store.store import Store

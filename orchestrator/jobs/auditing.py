@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.jobs.job import AuditJob
-from orchestrator.jobs.selecting import shard_name
+from orchestrator.jobs.shards import shard_name
 from orchestrator.store.store import Outcome, Store
 from trainables.spec import Spec
 from trainables.tasks.task import task_of

@@ -1,38 +1,28 @@
 """Combine: the prediction tables of several label sources become one, shard by shard."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial, reduce
-from typing import Any
 
 import numpy as np
 
 from orchestrator.errors import DataError
 from orchestrator.jobs.job import CombineJob
-from orchestrator.jobs.selecting import shard_name
-from orchestrator.store.record import FileEntry
+from orchestrator.jobs.shards import Over, Shard, shard_name
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.beliefs import Beliefs
 from trainables.combining import Combined, LabelModel, combined
 from trainables.sample import Sample, limit_of, sample
-from trainables.spec import Spec
 
 
-class CombinedShard(Spec):
-    """What combining one shard gave."""
-
-    fragment: int
-    """Number of the pool fragment."""
-    file: FileEntry
-    """The shard."""
-    class_rows: tuple[int, ...]
-    """Rows predicted as each class."""
+def run_combining(job: CombineJob, over: Over) -> Outcome:
+    """Fit the combiner if it is one that is fitted, then combine shard by shard."""
+    parts = over(partial(combine_shards, job, fit_combiner(job, over)))
+    return gather_combined(job, [shard for part in parts for shard in part])
 
 
-def fit_combiner(
-    job: CombineJob, over: Callable[[Callable[[Sequence[int]], Any]], list[Any]]
-) -> Combined:
+def fit_combiner(job: CombineJob, over: Over) -> Combined:
     """The combiner, fitted on a sample of the pool if it is one that is fitted."""
     if not isinstance(job.combine, LabelModel):
         return job.combine.fit(np.zeros((len(job.predictions), 0, job.num_classes)))
@@ -51,9 +41,7 @@ def sample_shards(job: CombineJob, fragments: Sequence[int]) -> Sample:
     return reduce(lambda a, b: a.merge(b, limit), parts)
 
 
-def combine_shards(
-    job: CombineJob, fitted: Combined, fragments: Sequence[int]
-) -> list[CombinedShard]:
+def combine_shards(job: CombineJob, fitted: Combined, fragments: Sequence[int]) -> list[Shard]:
     """Combine some shards and write them."""
     store = Store(job.store)
     folder, found = store.folder("label", job.address), []
@@ -75,11 +63,11 @@ def combine_shards(
         )
         file = folder.write_table(shard_name(fragment), table)
         rows = np.bincount(beliefs.labels, minlength=job.num_classes)
-        found.append(CombinedShard(fragment=fragment, file=file, class_rows=tuple(rows.tolist())))
+        found.append(Shard(fragment=fragment, file=file, class_rows=tuple(rows.tolist())))
     return found
 
 
-def gather_combined(job: CombineJob, shards: Sequence[CombinedShard]) -> Outcome:
+def gather_combined(job: CombineJob, shards: Sequence[Shard]) -> Outcome:
     """The outcome of a combining step."""
     ordered = sorted(shards, key=lambda shard: shard.fragment)
     class_rows = np.sum([shard.class_rows for shard in ordered], axis=0).tolist()

@@ -9,7 +9,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError
 from orchestrator.jobs.decoded import decoded_part
 from orchestrator.jobs.job import ExtendJob
-from orchestrator.jobs.selecting import shard_name
+from orchestrator.jobs.shards import shard_name
 from orchestrator.jobs.training_rows import MADE
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas

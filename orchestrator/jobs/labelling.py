@@ -17,6 +17,7 @@ from orchestrator.jobs.decoded import decode_rows, decoded_fragment
 from orchestrator.jobs.job import CrossLabelJob, Job, LabelJob, LabelJobs
 from orchestrator.jobs.nearness import nearness_in_fold, write_nearness
 from orchestrator.jobs.predicting import predict, predict_in_passes
+from orchestrator.jobs.shards import shard_name
 from orchestrator.jobs.training import load_teacher
 from orchestrator.jobs.training_rows import OUT_OF_FOLD, fold_of
 from orchestrator.store.record import FileEntry
@@ -93,7 +94,7 @@ class Labeller:
         table = schemas.conform(table, table.schema, f"predictions of fragment {fragment}")
         report = ShardReport(
             fragment=fragment,
-            file=self._folder.write_table(f"part-{fragment:05d}.parquet", table),
+            file=self._folder.write_table(shard_name(fragment), table),
             class_rows=tuple(np.bincount(beliefs.labels, minlength=job.num_classes).tolist()),
             refused=decoded.refused,
             began_at=began_at,

@@ -11,6 +11,7 @@ from orchestrator.errors import DataError
 from orchestrator.jobs.decoded import Decoded, decoded_fragment
 from orchestrator.jobs.job import PointLabelJob
 from orchestrator.jobs.labelling import ShardReport, finished, note_report
+from orchestrator.jobs.shards import shard_name
 from orchestrator.jobs.training import load_teacher
 from orchestrator.landmark_recipe import LandmarkLabelling
 from orchestrator.store.store import Store
@@ -51,7 +52,7 @@ class PointLabeller:
         table = schemas.conform(table, point_predictions(job.task.num_points), where)
         report = ShardReport(
             fragment=fragment,
-            file=self._folder.write_table(f"part-{fragment:05d}.parquet", table),
+            file=self._folder.write_table(shard_name(fragment), table),
             class_rows=tuple(task_of(job.task).predicted(table).tolist()),
             refused=decoded.refused,
             began_at=began_at,

@@ -5,12 +5,14 @@ is a row whose class is the point's name.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from orchestrator.jobs.job import PointSelectJob
-from orchestrator.jobs.selecting import SelectionShard, shard_name, sketch_to_bytes
+from orchestrator.jobs.selecting import merge_sketches, sketch_to_bytes
+from orchestrator.jobs.shards import Over, Shard, shard_name
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.landmarks.elements import chosen, elements, merged
@@ -18,6 +20,13 @@ from trainables.landmarks.tables import point_selection
 from trainables.selectors.rules import Labelled, Rule
 from trainables.selectors.sketch import Sketch, sketch
 from trainables.tasks.task import task_of
+
+
+def run_point_selecting(job: PointSelectJob, over: Over) -> Outcome:
+    """Fit the rule on the whole pool, then select from each of its shards."""
+    rule = fit_point_rule(job, merge_sketches(over(partial(sketch_point_shards, job))))
+    parts = over(partial(select_point_shards, job, rule))
+    return gather_point_selection(job, rule, [shard for part in parts for shard in part])
 
 
 def sketch_point_shards(job: PointSelectJob, fragments: Sequence[int]) -> bytes:
@@ -41,9 +50,7 @@ def fit_point_rule(job: PointSelectJob, pool: Sketch) -> Rule:
     return job.selector.fit(pool, Labelled(np.zeros(job.task.num_names, np.int64)), job.seed)
 
 
-def select_point_shards(
-    job: PointSelectJob, rule: Rule, fragments: Sequence[int]
-) -> list[SelectionShard]:
+def select_point_shards(job: PointSelectJob, rule: Rule, fragments: Sequence[int]) -> list[Shard]:
     """Select from some shards, point by point, and write the selection's shards."""
     store = Store(job.store)
     predicted = store.record("label", job.predictions)
@@ -59,7 +66,7 @@ def select_point_shards(
         table = schemas.conform(table, schema, f"selection of fragment {fragment}")
         names = task_of(job.task).accepted(table, told).names
         shards.append(
-            SelectionShard(
+            Shard(
                 fragment=fragment,
                 file=folder.write_table(name, table),
                 class_rows=tuple(np.bincount(names, minlength=job.task.num_names).tolist()),
@@ -74,9 +81,7 @@ def _chosen(job: PointSelectJob, rule: Rule, told: pa.Table, schema: pa.Schema) 
     return chosen(told, rule.accepts(seen) & (weights > 0), weights, schema)
 
 
-def gather_point_selection(
-    job: PointSelectJob, rule: Rule, shards: Sequence[SelectionShard]
-) -> Outcome:
+def gather_point_selection(job: PointSelectJob, rule: Rule, shards: Sequence[Shard]) -> Outcome:
     """The outcome of a selecting step; ``accepted`` counts rows, ``class_rows`` points."""
     ordered = sorted(shards, key=lambda s: s.fragment)
     points = np.sum([s.class_rows for s in ordered], axis=0).tolist()

@@ -6,7 +6,7 @@ numbers, and applying it is local to a row.
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from orchestrator.data.dataset import Dataset
 from orchestrator.jobs.job import SelectJob
 from orchestrator.jobs.nearness import read_nearness
+from orchestrator.jobs.shards import Over, Shard, shard_name
 from orchestrator.jobs.training_rows import OUT_OF_FOLD
-from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.beliefs import Beliefs
@@ -32,28 +32,21 @@ from trainables.sample import Sample, limit_of, sample
 from trainables.selectors.located import ExpectedReward
 from trainables.selectors.rules import Labelled
 from trainables.selectors.sketch import Sketch, sketch
-from trainables.spec import Spec
 
 
-class SelectionShard(Spec):
-    """What selecting from one shard gave."""
-
-    fragment: int
-    """Number of the pool fragment."""
-    file: FileEntry
-    """The shard of the selection."""
-    class_rows: tuple[int, ...]
-    """Accepted rows by pseudo-class."""
-
-
-def shard_name(fragment: int) -> str:
-    """Name of the shard of a fragment, in predictions and selections alike."""
-    return f"part-{fragment:05d}.parquet"
+def run_selecting(job: SelectJob, over: Over) -> Outcome:
+    """Fit the labeller on the whole pool, then select from each of its shards."""
+    tilt = calibrate(job, over)
+    merged = merge_sketches(over(partial(sketch_shards, job, tilt)))
+    if needs_sample(job):
+        found = calibrated(tilt, sampled(job, over))
+        merged = replace(merged, rows=found.log_probs, sample=found)
+    labeller = fit_labeller(job, tilt, merged)
+    parts = over(partial(select_shards, job, labeller))
+    return gather_selection(job, labeller, [shard for part in parts for shard in part])
 
 
-def calibrate(
-    job: SelectJob, over: Callable[[Callable[[Sequence[int]], Any]], list[Any]]
-) -> RowMap:
+def calibrate(job: SelectJob, over: Over) -> RowMap:
     """The chain of calibrators, fitted one after the other; ``over`` maps over groups of shards."""
     if not job.calibrators:
         return Tilt()
@@ -75,7 +68,7 @@ def needs_sample(job: SelectJob) -> bool:
     return job.selector.needs_sample or job.targets.weight.needs_sample
 
 
-def sampled(job: SelectJob, over: Callable[[Callable[[Sequence[int]], Any]], list[Any]]) -> Beliefs:
+def sampled(job: SelectJob, over: Over) -> Beliefs:
     """A sample of the eligible rows, before calibration, with features where the table has them."""
     merged = reduce(_merged, over(partial(sample_shards, job)))
     logs, features = np.split(merged.values, [job.num_classes], axis=1)
@@ -161,7 +154,7 @@ def _reads_out_of_fold(job: SelectJob) -> bool:
 
 def select_shards(
     job: SelectJob, labeller: PseudoLabeller, fragments: Sequence[int]
-) -> list[SelectionShard]:
+) -> list[Shard]:
     """Select from some shards, row by row, and write the selection's shards."""
     store = Store(job.store)
     predicted = store.record("label", job.predictions)
@@ -178,15 +171,11 @@ def select_shards(
         table = schemas.conform(table, schema, f"selection of fragment {fragment}")
         counts = np.bincount(table["label"].to_numpy(), minlength=job.num_classes)
         file = folder.write_table(name, table)
-        shards.append(
-            SelectionShard(fragment=fragment, file=file, class_rows=tuple(counts.tolist()))
-        )
+        shards.append(Shard(fragment=fragment, file=file, class_rows=tuple(counts.tolist())))
     return shards
 
 
-def gather_selection(
-    job: SelectJob, labeller: PseudoLabeller, shards: Sequence[SelectionShard]
-) -> Outcome:
+def gather_selection(job: SelectJob, labeller: PseudoLabeller, shards: Sequence[Shard]) -> Outcome:
     """The outcome of a selecting step."""
     ordered = sorted(shards, key=lambda s: s.fragment)
     class_rows = np.sum([s.class_rows for s in ordered], axis=0).tolist()
