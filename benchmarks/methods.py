@@ -2,11 +2,13 @@
 
     python benchmarks/methods.py --data data/fashion-seed{seed} [--methods default,noisy_student]
                                  [--seeds 0,1,2] [--precision bfloat16]
+                                 [--set recipe.policy.num_rounds=2 --name -two-rounds]
 
 Each run is a process of its own with the local engine and one thread, so that CPU seconds are the
 run's. ``{seed}`` in the data path takes the seed: every seed has its own split. Methods run with
 their own settings but the arithmetic: training and labelling in ``--precision``, scores always in
-float32. `supervised` is labels alone: methods of one round, which have no supervised round inside,
+float32; ``--set`` changes more, and ``--name`` is what such rows' names end with. `supervised` is
+labels alone: methods of one round, which have no supervised round inside,
 are held against it. The rows `supervised+` train on labels alone for as many steps as the default
 method takes in all. Runs that the results file holds are not played again, so an interrupted
 command goes on; ``--table`` plays nothing and prints what there is.
@@ -42,6 +44,8 @@ def main() -> None:
     parser.add_argument(
         "--same-steps", type=int, default=0, help="also play 'supervised' with this many steps"
     )
+    parser.add_argument("--set", action="append", default=[], help="override of all runs")
+    parser.add_argument("--name", default="", help="suffix of the rows' names, for --set")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/methods.json"))
     parser.add_argument("--table", action="store_true", help="print the results file, play nothing")
     args = parser.parse_args()
@@ -50,7 +54,7 @@ def main() -> None:
     if args.same_steps:
         wanted.append(("supervised", {"steps": {"first_round": args.same_steps}}))
     for method, training in wanted if not args.table else []:
-        name = f"{method}+" if training else method
+        name = f"{method}{'+' if training else args.name}"
         for seed in map(int, args.seeds.split(",")):
             key = f"{name}/{seed}"
             if key not in results:
@@ -59,7 +63,7 @@ def main() -> None:
                     "training": {"precision": args.precision, **training},
                     "labelling": {"precision": args.precision},
                 }
-                found = play(method, recipe, args.data.format(seed=seed))
+                found = play(method, recipe, args.data.format(seed=seed), args.set)
                 if found is None:
                     continue
                 results[key] = {"precision": args.precision, **found}
@@ -69,7 +73,9 @@ def main() -> None:
     print("\n".join(fallen(results)))
 
 
-def play(method: str, recipe: dict[str, Any], data: str) -> dict[str, Any] | None:
+def play(
+    method: str, recipe: dict[str, Any], data: str, overrides: list[str]
+) -> dict[str, Any] | None:
     """One run: what its rounds gave and its CPU seconds; None if it failed, which is printed."""
     with tempfile.TemporaryDirectory() as root:
         tree = {
@@ -86,6 +92,7 @@ def play(method: str, recipe: dict[str, Any], data: str) -> dict[str, Any] | Non
         path.write_text(yaml.safe_dump(tree))
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-m", "orchestrator", "run", str(path), "--json"]
+        command += [text for override in overrides for text in ("--set", override)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
