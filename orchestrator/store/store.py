@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from orchestrator.address import digest
-from orchestrator.errors import LostWorkError, StoreError
+from orchestrator.errors import LostWorkError, StorageFullError, StoreError
 from orchestrator.store.files import RETRY, Files
 from orchestrator.store.lease import Lease, holder_of, is_dead
 from orchestrator.store.record import FileEntry, Record, versions
@@ -338,12 +338,15 @@ class Store:
 
         Raises:
             StoreError: The store can't be written.
+            StorageFullError: There is no room in it.
         """
         name = f".probe-{socket.gethostname()}-{time.time_ns()}"
         try:
             self.files.write(name, b"probe")
             if self.files.read(name) != b"probe":
                 raise StoreError(f"the store at {self.root} gives back other bytes than were put")
+        except StorageFullError:
+            raise
         except OSError as error:
             raise StoreError(f"the store at {self.root} can't be written: {error}") from error
         finally:
