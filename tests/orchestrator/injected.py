@@ -89,7 +89,9 @@ def run_with(config: RunConfig, folder: Path, plan: Plan = nothing) -> Ended:
     (folder / "config.yaml").write_text(yaml.safe_dump(config.plain()))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
-    process = context.Process(target=_child, args=(str(folder), str(config.runs.parent), plan))
+    process = context.Process(
+        target=_child, args=(str(folder), str(config.runs.parent), plan, dict(os.environ))
+    )
     began = time.perf_counter()
     process.start()
     process.join(PATIENCE_S)
@@ -105,8 +107,9 @@ def run_with(config: RunConfig, folder: Path, plan: Plan = nothing) -> Ended:
     )
 
 
-def _child(folder: str, root: str, plan: Plan) -> None:
-    """What the process does."""
+def _child(folder: str, root: str, plan: Plan, environment: dict[str, str]) -> None:
+    """What the process does; its parent was forked in an older environment."""
+    os.environ.update(environment)
     from orchestrator.cli.main import main
 
     printed = os.open(f"{folder}/printed", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
