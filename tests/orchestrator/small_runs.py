@@ -99,7 +99,7 @@ def differences(config: RunConfig, whole: RunConfig) -> list[str]:
         if _timeless(mine.counts) != _timeless(its.counts):
             found.append(f"{kind} {address} counts {mine.counts} for {its.counts}")
     found += _other_rows(config)
-    if held := store.files.names("leases"):
+    if held := set(store.files.names("leases")) - set(store.leftovers()):
         found.append(f"{held} are still held")
     done = [e["address"] for e in events(config) if _is_work(e)]
     if len(done) != len(set(done)):
