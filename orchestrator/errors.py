@@ -51,6 +51,10 @@ class StorageAwayError(SelftrainError, OSError):
     exit_code = 75
 
 
+class StorageFullError(StorageAwayError):
+    """There is no room where something must be written; starting again with room resumes."""
+
+
 class Interrupted(SelftrainError):  # noqa: N818 - an event, not a fault
     """Stopped on request; starting the same command again goes on from here."""
 

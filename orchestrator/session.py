@@ -1,7 +1,7 @@
 """One command, one session: engine, store, tracker, console and signals around a run."""
 
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,8 @@ def play_run(
     )
     with lease:
         store.check_writable()
-        (folder / "config.yaml").write_text(yaml.safe_dump(redact(config.plain()), sort_keys=False))
+        plain = yaml.safe_dump(redact(config.plain()), sort_keys=False)
+        Files(folder).write("config.yaml", plain.encode())
         record = begin_record(config, data)
         noisy = config.placement.engine == "ray"
         noise = native_noise_to(folder / "ray.log") if noisy else nullcontext()
@@ -163,8 +164,9 @@ def _play(
         tracker.emit("run_interrupted", reason=str(error))
         raise
     except Exception as error:
-        save(latest.model_copy(update={"status": "failed"}))
-        tracker.emit("run_failed", error=f"{type(error).__name__}: {error}")
+        with suppress(OSError):  # storage that is full or away is what the run fails of
+            save(latest.model_copy(update={"status": "failed"}))
+            tracker.emit("run_failed", error=f"{type(error).__name__}: {error}")
         raise
     finally:
         tracker.close()

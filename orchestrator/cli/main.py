@@ -15,6 +15,7 @@ from orchestrator.cli import (
     sweep_commands,
 )
 from orchestrator.errors import SelftrainError
+from orchestrator.store.retry import no_room
 from orchestrator.tracking.secrets import Redacting, redact
 
 app = typer.Typer(
@@ -51,6 +52,11 @@ def main(commands: typer.Typer = app) -> None:
     except SelftrainError as error:
         sys.stderr.write(f"{redact(str(error))}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        told = no_room(f"writing {error.filename or 'a file'}", error)
+        shown = str(told) if isinstance(told, SelftrainError) else traceback.format_exc()
+        sys.stderr.write(f"{redact(shown).rstrip()}\n")
+        sys.exit(told.exit_code if isinstance(told, SelftrainError) else 1)
     except Exception:  # noqa: BLE001 - a fault of ours: shown whole, but without secrets
         sys.stderr.write(redact(traceback.format_exc()))
         sys.exit(1)

@@ -90,13 +90,15 @@ def gc(
         console.say(f"{'would delete' if dry_run else 'deleting'} {name}")
         if not dry_run:
             _delete(opened, name)
-    console.say(f"{len(doomed)} folders")
+    console.say(f"{len(doomed)} folders and leases")
 
 
 def _delete(store: Store, name: str) -> None:
     if name.startswith("steps/"):
         _, kind, address = name.split("/")
         store.drop(kind, address)
+    elif name.startswith("leases/"):
+        store.files.delete(name)
     else:
         store.files.delete_folder(name)
 

@@ -328,7 +328,8 @@ def _explain(error: Any) -> SelftrainError:
         inner = getattr(cause, "cause", None) or cause
         if isinstance(inner, SelftrainError):
             return inner
-        last = (str(cause).strip().splitlines() or [repr(cause)])[-1]
+        lines = str(cause).strip().splitlines() or [repr(cause)]
+        last = next((line for line in lines if "health check" in line), lines[-1])
         return LostWorkError(
             f"training worker {rank} failed: {last}; logs in {ray_session.log_folder()}/train; "
             "start the same command again to go on from the newest checkpoint"

@@ -33,7 +33,8 @@ class Files:
     request is never seen (a lifecycle rule of the bucket should delete it).
 
     Every method but the constructor may raise StorageAwayError, when storage failed for longer
-    than it is waited for, and OSError for what waiting does not mend, such as missing rights.
+    than it is waited for or has no room (StorageFullError), and OSError for what waiting does not
+    mend, such as missing rights.
     """
 
     def __init__(self, root: str | Path, retry: Retry = RETRY) -> None:

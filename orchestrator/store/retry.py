@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from orchestrator.errors import StorageAwayError
+from orchestrator.errors import StorageAwayError, StorageFullError
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -29,6 +29,8 @@ PASSING = frozenset(
     }
 )
 """System errors that may pass: NFS servers that restart, connections that are cut."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""System errors of a disk, a quota or a limit that is used up."""
 PASSING_TEXT = re.compile(
     r"NETWORK_CONNECTION|SLOW_DOWN|THROTTL|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|REQUEST_TIMEOUT"
     r"|curlCode|HTTP status (408|429|5\d\d)|\b(UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED)\b"
@@ -42,6 +44,19 @@ def may_pass(error: OSError) -> bool:
     if isinstance(error, FileNotFoundError | FileExistsError | PermissionError):
         return False
     return error.errno in PASSING or bool(PASSING_TEXT.search(str(error)))
+
+
+def no_room(what: str, error: OSError) -> OSError:
+    """The error that says what to do where there is no room; any other error as it is.
+
+    ``what`` names what was tried.
+    """
+    if error.errno not in FULL or isinstance(error, StorageAwayError):
+        return error
+    return StorageFullError(
+        f"{what} failed: {error.strerror}; make room there ('selftrain store gc' deletes what "
+        "unfinished work left), then start the same command again: what is finished is kept"
+    )
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,7 @@ class Retry:
 
         Raises:
             StorageAwayError: It failed for as long as this allows.
+            StorageFullError: There is no room; this is not waited for.
             OSError: It failed in a way that does not pass; the first such error as it is.
         """
         began, pause = 0.0, self.first_s
@@ -72,7 +88,11 @@ class Retry:
             try:
                 return act()
             except OSError as error:
-                if isinstance(error, StorageAwayError) or not may_pass(error):
+                if isinstance(error, StorageAwayError):
+                    raise
+                if error.errno in FULL:
+                    raise no_room(what, error) from error
+                if not may_pass(error):
                     raise
                 now = time.monotonic()
                 began = began or now

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from orchestrator.address import digest
-from orchestrator.errors import LostWorkError, StoreError
+from orchestrator.errors import LostWorkError, StorageFullError, StoreError
 from orchestrator.store.files import RETRY, Files
 from orchestrator.store.lease import Lease, holder_of, is_dead
 from orchestrator.store.record import FileEntry, Record, versions
@@ -314,18 +314,24 @@ class Store:
         self.files.delete_folder(folder.work)
 
     def leftovers(self) -> list[str]:
-        """Unfinished step folders and work folders that nobody holds a lease on.
+        """Unfinished step folders and work folders that nobody holds a lease on, and leases.
 
-        A lease whose holder ran on this machine and is dead is held by nobody.
+        A lease whose holder ran on this machine and is dead is held by nobody. Whoever died between
+        the record of a step and the end of its lease left a lease that nobody waits for.
         """
-        busy = {Path(name).stem for name in self.files.names("leases") if self._is_held(name)}
+        steps = list(self.steps())
+        finished = {f"{kind}-{address}" for kind, address, done in steps if done}
+        leases = self.files.names("leases")
+        useless = [name for name in leases if Path(name).stem in finished]
+        held = (name for name in leases if name not in useless and self._is_held(name))
+        busy = {Path(name).stem for name in held}
         unfinished = [
             f"steps/{kind}/{address}"
-            for kind, address, done in self.steps()
+            for kind, address, done in steps
             if not done and f"{kind}-{address}" not in busy
         ]
         work = [w for w in self.files.folders("work") if w.removeprefix("work/") not in busy]
-        return unfinished + work
+        return unfinished + work + useless
 
     def _is_held(self, lease: str) -> bool:
         try:
@@ -338,12 +344,15 @@ class Store:
 
         Raises:
             StoreError: The store can't be written.
+            StorageFullError: There is no room in it.
         """
         name = f".probe-{socket.gethostname()}-{time.time_ns()}"
         try:
             self.files.write(name, b"probe")
             if self.files.read(name) != b"probe":
                 raise StoreError(f"the store at {self.root} gives back other bytes than were put")
+        except StorageFullError:
+            raise
         except OSError as error:
             raise StoreError(f"the store at {self.root} can't be written: {error}") from error
         finally:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from orchestrator.console import Console
-from orchestrator.errors import Interrupted, LostWorkError, SelftrainError
+from orchestrator.errors import Interrupted, LostWorkError, SelftrainError, StorageAwayError
 from orchestrator.session import make_engine
 from orchestrator.signals import StopRequest
 from orchestrator.sweep.conductor import Conductor
@@ -27,7 +27,7 @@ def play_here(conductor: Conductor, console: Console, stop: StopRequest) -> None
                 player = TrialPlayer(task.configs, engine, tell, watch)
                 while conductor.heard(number, player.step()):
                     pass
-        except (Interrupted, LostWorkError):
+        except (Interrupted, LostWorkError, StorageAwayError):
             raise  # the same command goes on with this trial
         except SelftrainError as error:
             conductor.failed(number, str(error))

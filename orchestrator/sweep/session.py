@@ -66,8 +66,8 @@ def play_sweep(
     )
     with lease:
         Store(config.store).check_writable()
-        plain = redact(config.plain())
-        (sweep.folder / "config.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+        plain = yaml.safe_dump(redact(config.plain()), sort_keys=False)
+        Files(sweep.folder).write("config.yaml", plain.encode())
         on_ray = config.placement.engine == "ray"
         noise = native_noise_to(sweep.folder / "ray.log") if on_ray else nullcontext()
         notice = NodeNotice(stop) if on_ray else nullcontext()

@@ -19,7 +19,7 @@ from ray.tune.search import Searcher
 from orchestrator import ray_session
 from orchestrator.config import RunConfig
 from orchestrator.engines.board import BoardWatch, News, Relay, close_board, open_board
-from orchestrator.errors import Interrupted, LostWorkError, SelftrainError
+from orchestrator.errors import Interrupted, LostWorkError, SelftrainError, StorageAwayError
 from orchestrator.session import make_engine
 from orchestrator.store.files import Files, below
 from orchestrator.sweep.conductor import Conductor
@@ -83,6 +83,8 @@ class _Trial(tune.Trainable):
             if watch.leaving:
                 raise LostWorkError(f"{error}: its node is about to leave the cluster") from error
             return {"interrupted": str(error)}
+        except StorageAwayError as error:
+            return {"away": str(error)}
         except SelftrainError as error:
             return {"error": str(error)}
         except Exception as error:  # noqa: BLE001 - a trial's fault ends the trial, not the sweep
@@ -105,13 +107,13 @@ class _Unsaved:
 class _Asker(_Unsaved, Searcher):
     """Takes proposals from the conductor."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, conductor: Conductor, ending: Callable[[], bool]) -> None:
         super().__init__()
-        self._conductor = conductor
+        self._conductor, self._ending = conductor, ending
         self._running: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        task = self._conductor.propose()
+        task = None if self._ending() else self._conductor.propose()
         if task is None:
             return None if self._running else Searcher.FINISHED
         self._running[trial_id] = task.number
@@ -135,11 +137,16 @@ class _Judge(_Unsaved, FIFOScheduler):
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
         self._conductor = conductor
+        self.away = ""
+        """What storage that is away or full said; the sweep ends, and its trials go on later."""
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         del tune_controller
         number = int(trial.config["number"])
         if "interrupted" in result:
+            return str(TrialScheduler.STOP)
+        if (away := result.get("away")) is not None:
+            self.away = self.away or away
             return str(TrialScheduler.STOP)
         if (error := result.get("error")) is not None:
             self._conductor.failed(number, error)
@@ -222,10 +229,16 @@ def play_trials(  # noqa: PLR0913 - what a sweep is made of
 
     Raises:
         Interrupted: Asked to stop; running trials kept their finished steps.
+        StorageAwayError: A trial's storage is away or full; no trial counts as failed for that.
     """
     ray_session.quieten()
     board = open_board()
     folder = f"tune/{name}"
+    judge = _Judge(conductor)
+
+    def ending() -> bool:
+        return bool(judge.away) or stopping()
+
     resources = {"cpu": need.own_cpus, "gpu": need.own_gpus}
     if not need.own_cpus:
         resources = {"cpu": 0, "memory": TRIAL_MEMORY}
@@ -235,8 +248,8 @@ def play_trials(  # noqa: PLR0913 - what a sweep is made of
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=_Asker(conductor),
-            scheduler=_Judge(conductor),
+            search_alg=_Asker(conductor, ending),
+            scheduler=judge,
             num_samples=-1,
             max_concurrent_trials=room,  # also lets their processes start side by side
             reuse_actors=True,
@@ -254,7 +267,7 @@ def play_trials(  # noqa: PLR0913 - what a sweep is made of
     watchdog = _Watchdog(conductor, say)
     reaper = _Reaper() if need.cpus > need.own_cpus else None
     try:
-        with Relay(board, watchdog.hear, stopping), ThreadPoolExecutor(1) as pool:
+        with Relay(board, watchdog.hear, ending), ThreadPoolExecutor(1) as pool:
             fit = pool.submit(tuner.fit)
             while not fit.done():
                 with contextlib.suppress(TimeoutError):
@@ -266,6 +279,8 @@ def play_trials(  # noqa: PLR0913 - what a sweep is made of
     finally:
         close_board(board)
         Files(store).delete_folder(folder)
+    if judge.away:
+        raise StorageAwayError(judge.away)
     if stopping():
         raise Interrupted("the sweep was stopped; finished steps and trials are kept")
 

@@ -5,10 +5,12 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from orchestrator.store.retry import no_room
 from orchestrator.tracking.secrets import redact
 
 log = logging.getLogger(__name__)
@@ -52,17 +54,24 @@ class Tracker:
         self._projections.append(projection)
 
     def emit(self, name: str, **fields: Any) -> None:
-        """Append one event with the time of now; secrets are hidden. Any thread may call this."""
+        """Append one event with the time of now; secrets are hidden. Any thread may call this.
+
+        Raises:
+            StorageFullError: There is no room; the log is the truth, so the run can't go on.
+        """
         with self._one_at_a_time:
             self._emit(name, fields)
 
     def _emit(self, name: str, fields: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         event = redact({"event": name, "time": now, **fields})
-        self._file.write(json.dumps(event, sort_keys=True) + "\n")
-        self._file.flush()
-        if name != "progress":
-            os.fsync(self._file.fileno())
+        try:
+            self._file.write(json.dumps(event, sort_keys=True) + "\n")
+            self._file.flush()
+            if name != "progress":
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise no_room(f"writing {self._file.name}", error) from error
         for projection in list(self._projections):
             try:
                 projection.hear(event)
@@ -77,7 +86,8 @@ class Tracker:
                 projection.close()
             except Exception as error:  # noqa: BLE001 - tracking must never end a run
                 log.warning("%s: %s", type(projection).__name__, redact(str(error)))
-        self._file.close()
+        with suppress(OSError):  # what could not be written was told when it was emitted
+            self._file.close()
 
 
 def read_events(folder: Path) -> Iterator[dict[str, Any]]:

@@ -11,8 +11,11 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+
+import psutil
 
 from orchestrator.config import RunConfig
 from orchestrator.tracking.secrets import redact
@@ -22,6 +25,7 @@ log = logging.getLogger(__name__)
 Mode = Literal["offline", "online"]
 CLOSE_S = 20.0
 START_S = 20.0
+SERVICE = "wandb-core"
 
 
 class _Post:
@@ -38,17 +42,30 @@ class _Post:
         self._queue.put(event)
 
     def close(self) -> None:
-        """Wait a while until everything is sent."""
+        """Wait a while until everything is sent; W&B that takes longer is ended."""
         self._queue.put(None)
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
-            log.warning("W&B did not finish within %g s; the event log holds everything", CLOSE_S)
+            log.warning(
+                "W&B did not finish within %g s and is ended; the event log holds everything: "
+                "'selftrain track replay RUN'",
+                CLOSE_S,
+            )
+            _end_services()
 
     def _run(self) -> None:
         try:
             self._work(iter(self._queue.get, None))
         except Exception as error:  # noqa: BLE001 - tracking must never end a run
             log.warning("W&B is off from here: %s", redact(str(error)))
+
+
+def _end_services() -> None:
+    """End the processes that work for wandb: it would wait for them when this one ends."""
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if child.name().startswith(SERVICE):
+                child.kill()
 
 
 class WandbProjection:

@@ -1,4 +1,4 @@
-"""One S3 server and one finished run for all tests that need one."""
+"""One S3 server, one finished run, one that nothing happens to, for all tests that need them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,9 @@ from orchestrator.loading import build_config
 from orchestrator.runs import RunRecord
 from tests.conftest import QUICK
 from tests.orchestrator.helpers import play
+from tests.orchestrator.injected import Killed, run_with
 from tests.orchestrator.s3 import ENVIRONMENT, S3Server, environment, s3_server
+from tests.orchestrator.small_runs import Whole, prepare_small, small_config
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +36,15 @@ def student(played: RunRecord, tmp_path: Path) -> Path:
     """The folder of the student that this run delivers."""
     export(played, tmp_path / "student")
     return tmp_path / "student"
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """A small run that nothing happens to, and how its process ended."""
+    folder = tmp_path_factory.mktemp("whole")
+    data = prepare_small(folder / "data")
+    run_with(small_config(data, folder / "none"), folder, Killed(1))  # what is imported only once
+    config = small_config(data, folder / "run")
+    ended = run_with(config, folder)
+    assert ended.code == 0, ended.text
+    return Whole(config, ended)

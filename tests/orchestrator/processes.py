@@ -14,7 +14,7 @@ import yaml
 
 from orchestrator.config import RunConfig
 
-PATIENCE_S = 120
+PATIENCE_S = 240
 
 
 def start(
@@ -49,7 +49,7 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen) -> bool:
         if process.poll() is not None:
             return true()
         time.sleep(0.005)  # how often the log is looked at; nothing waits for a fixed time
-    raise AssertionError("nothing happened for two minutes")
+    raise AssertionError("nothing happened for four minutes")
 
 
 def end(process: subprocess.Popen) -> str:
@@ -60,12 +60,18 @@ def end(process: subprocess.Popen) -> str:
 
 def ray_process(parent: int, name: str) -> psutil.Process | None:
     """A process below ``parent`` whose title holds the name."""
+    return next(iter(ray_processes(parent, name)), None)
+
+
+def ray_processes(parent: int, name: str) -> list[psutil.Process]:
+    """All processes below ``parent`` whose title holds the name."""
+    found = []
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(parent).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 if name in " ".join(child.cmdline()):
-                    return child
-    return None
+                    found.append(child)
+    return found
 
 
 def family_of(process: subprocess.Popen) -> list[psutil.Process]:

@@ -15,6 +15,7 @@ from orchestrator.runs import RunRecord, load_run
 from orchestrator.store.store import Store
 from tests.orchestrator.helpers import addresses, computed, play
 from tests.orchestrator.processes import end, events, ray_process, start, wait_until
+from tests.orchestrator.seconds import longest_silence, tell_lost
 
 pytestmark = pytest.mark.slow
 
@@ -157,6 +158,7 @@ def test_a_labelling_actor_killed_in_mid_pass_loses_and_repeats_no_row(pair, tmp
     output = end(process)
     assert process.returncode == 0, output
     same_outcome(config, whole)
+    tell_lost("labelling actor killed", longest_silence(events(config)))
 
 
 @pytest.mark.ray
@@ -182,3 +184,4 @@ def test_a_training_worker_killed_in_mid_step_is_replaced_and_goes_on(pair, tmp_
     assert record.rounds[0].steps["train"].address == expected.steps["train"].address
     assert record.rounds[0].test == expected.test
     assert computed(record)
+    tell_lost("training worker killed", longest_silence(events(config)))

@@ -1,8 +1,10 @@
 """Lost nodes: two raylets on this machine, one killed or drained in the middle of a step."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,10 @@ import pytest
 
 from orchestrator.config import RunConfig
 from orchestrator.console import Console
+from orchestrator.data.dataset import PrepareSpec
+from orchestrator.data.prepare import prepare
 from orchestrator.engines.leaving import Group, size_of_group
-from orchestrator.errors import LostWorkError
+from orchestrator.errors import Interrupted, LostWorkError
 from orchestrator.notices import NodeNotice
 from orchestrator.ray_session import (
     import_ray,
@@ -21,11 +25,13 @@ from orchestrator.ray_session import (
     room_on_staying_nodes,
 )
 from orchestrator.runs import RunRecord
+from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweep.session import play_sweep
 from tests.orchestrator.helpers import addresses, play, table_of
-from tests.orchestrator.processes import events
+from tests.orchestrator.processes import events, ray_processes
+from tests.orchestrator.seconds import longest_silence, tell_lost
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
 PATIENCE_S = 240
@@ -133,6 +139,7 @@ def test_a_node_lost_while_labelling_loses_and_repeats_no_row(make_config, clust
     found = table_of(config.store, "label", label)
     assert found["example_id"].to_pylist() == sorted(set(found["example_id"].to_pylist()))
     assert found.num_rows == 1047
+    tell_lost("node lost while labelling", longest_silence(events(config)))
 
 
 def test_training_goes_on_with_fewer_workers_when_a_node_is_lost(make_config, cluster):
@@ -151,6 +158,7 @@ def test_training_goes_on_with_fewer_workers_when_a_node_is_lost(make_config, cl
     assert trained.counts["steps"] == 400
     assert 0 < trained.counts["steps_this_attempt"] < 400
     assert trained.metrics["workers"] == 1
+    tell_lost("node lost while training", longest_silence(events(config)))
 
 
 def test_a_drained_node_makes_training_keep_a_checkpoint_and_go_on_with_fewer_workers(
@@ -165,6 +173,77 @@ def test_a_drained_node_makes_training_keep_a_checkpoint_and_go_on_with_fewer_wo
     assert trained.counts["steps"] == 1000
     assert 0 < trained.counts["steps_this_attempt"] < 1000  # from the checkpoint of the notice
     assert trained.metrics["workers"] == 1
+    tell_lost("node drained while training", longest_silence(events(config)))
+
+
+@pytest.mark.parametrize("leaves", ["lost", "drained"])
+def test_training_grows_back_to_all_workers_when_another_node_comes(make_config, cluster, leaves):
+    node, stop = cluster.add_node(num_cpus=1), StopRequest()
+    config = two_workers(
+        make_config,
+        cluster,
+        100_000,
+        "placement.least_train_workers=1",
+        "placement.checkpoint_every_s=1",
+    )
+
+    def told() -> int:
+        return sum(event["event"] == "progress" for event in events(config))
+
+    def works_with(workers: int) -> None:
+        """Wait until so many workers train, and one of them has told so."""
+        there = lambda: len(ray_processes(os.getpid(), "RayTrainWorker")) == workers  # noqa: E731
+        assert soon(there, PATIENCE_S)
+        before = told()
+        assert soon(lambda: told() > before, PATIENCE_S)
+
+    def take_and_bring_back() -> None:
+        works_with(2)
+        if leaves == "lost":
+            cluster.remove_node(node, allow_graceful=False)
+        else:
+            drain(cluster, node.node_id, grace_s=90)
+        works_with(1)
+        cluster.add_node(num_cpus=1)
+        came = time.monotonic()
+        works_with(2)
+        tell_lost(f"growing after a node was {leaves}", time.monotonic() - came)
+        stop.ask("the test has seen enough")
+
+    with pytest.raises(Interrupted, match="checkpoint kept"):
+        play_and(
+            config,
+            lambda: trains(config),
+            take_and_bring_back,
+            play=lambda config: play_run(config, Console(quiet=True), stop),
+        )
+    steps = [e["step_in_round"] for e in events(config) if e["event"] == "progress"]
+    back = sum(after < before for before, after in pairwise(steps))
+    assert back <= 2  # each group went on from a checkpoint, none began anew
+    assert min(steps[1:]) > 0
+
+
+def test_a_node_lost_while_selecting_loses_and_repeats_no_row(make_config, cluster, tmp_path):
+    node = cluster.add_node(num_cpus=1)
+    data = tmp_path / "resharded"  # into 70 fragments, which are selected from in Ray's tasks
+    spec = PrepareSpec(labelled_per_class=10, validation=200, test=450, fragment_rows=15)
+    prepare("digits", data, spec)
+    settings = ("recipe.policy.num_rounds=1", "placement.label_actors=0")
+    whole = play(make_config(*settings, f"store={tmp_path}/whole", data=data))
+    config = make_config(
+        *settings, "placement.engine=ray", f"placement.ray_address={cluster.address}", data=data
+    )
+    record = play_and(
+        config,
+        lambda: any(e["event"] == "step_started" and e["kind"] == "select" for e in events(config)),
+        lambda: cluster.remove_node(node, allow_graceful=False),
+    )
+    assert addresses(record) == addresses(whole)
+    select = record.rounds[0].steps["select"].address
+    assert table_of(config.store, "select", select).equals(
+        table_of(tmp_path / "whole", "select", select)
+    )
+    tell_lost("node lost while selecting", longest_silence(events(config)))
 
 
 def test_without_room_for_all_workers_a_drained_node_ends_the_run_resumably(make_config, cluster):
@@ -263,9 +342,9 @@ def occupy(node_id: str) -> object:
     return actor
 
 
-def soon(true: Callable[[], bool]) -> bool:
+def soon(true: Callable[[], bool], patience_s: float = 30) -> bool:
     """Whether it comes true within a while; nothing waits for a fixed time."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patience_s
     while not true() and time.monotonic() < deadline:
         time.sleep(0.05)
     return true()

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from orchestrator.errors import StorageAwayError
+from orchestrator.errors import StorageAwayError, StorageFullError
 from orchestrator.store.files import Files
 from orchestrator.store.retry import Retry, may_pass
 from orchestrator.store.store import Outcome, StepFolder, Store
@@ -30,10 +30,16 @@ PASSING = [
 LASTING = [
     FileNotFoundError(errno.ENOENT, "No such file"),
     PermissionError(errno.EACCES, "Permission denied"),
-    OSError(errno.ENOSPC, "No space left on device"),
     OSError("AWS Error ACCESS_DENIED during PutObject operation"),
     OSError("AWS Error NO_SUCH_BUCKET during PutObject operation"),
     OSError("AWS Error UNKNOWN (HTTP status 403) during HeadObject operation"),
+]
+
+
+FULL = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    OSError(errno.EFBIG, "File too large"),
 ]
 
 
@@ -70,6 +76,15 @@ def test_what_does_not_pass_is_raised_at_once(error):
         QUICK.call("reading a", act)
     assert raised.value is error
     assert act.calls == 1
+
+
+@pytest.mark.parametrize("error", FULL, ids=str)
+def test_a_full_disk_is_told_at_once_with_what_to_do(error):
+    act = Failing(error, times=1)
+    with pytest.raises(StorageFullError, match=f"reading a failed: {error.strerror}; make room"):
+        QUICK.call("reading a", act)
+    assert act.calls == 1
+    assert StorageFullError.exit_code == 75
 
 
 def test_trying_ends_after_so_many_times_with_what_to_do():

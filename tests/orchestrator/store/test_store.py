@@ -223,6 +223,14 @@ def test_leftovers_are_what_unfinished_work_left(store):
     assert store.leftovers() == [f"steps/train/{OTHER.address}", f"work/train-{OTHER.address}"]
 
 
+def test_a_lease_beside_a_finished_step_is_a_leftover_whoever_held_it(store):
+    compute(store)
+    lease = f"leases/train-{IDENTITY.address}.json"
+    store.files.write(lease, b'{"host": "another", "pid": 1}')
+    store.folder("train", IDENTITY.address).note("half", b"half")
+    assert store.leftovers() == [f"work/train-{IDENTITY.address}", lease]
+
+
 def test_work_in_progress_is_no_leftover(store):
     seen: list[list[str]] = []
 

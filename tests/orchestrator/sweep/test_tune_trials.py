@@ -7,12 +7,13 @@ import pytest
 
 from orchestrator.config import RunConfig
 from orchestrator.console import Console
-from orchestrator.errors import AllFailedError, InfeasibleError
+from orchestrator.errors import AllFailedError, InfeasibleError, StorageAwayError
 from orchestrator.signals import StopRequest
 from orchestrator.sweep.record import SweepRecord
 from orchestrator.sweep.session import play_sweep
 from orchestrator.tracking.metrics import COMPUTED, FOUND, STARTED, TRIALS, VALIDATION, Readings
 from tests.conftest import MakeConfig
+from tests.orchestrator.disks import grow, small_disk
 from tests.orchestrator.processes import events
 from tests.orchestrator.sweep.helpers import RATE, SHARE
 from tests.orchestrator.sweep.test_conductor import Stand
@@ -132,6 +133,24 @@ def test_a_sweep_of_which_every_trial_fails_says_why_the_first_one_did(
     with pytest.raises(AllFailedError, match="all 2 trials failed; trial 0: .*diverged") as caught:
         play(config)
     assert caught.value.exit_code == 5
+
+
+@pytest.mark.chaos
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", [LOCAL, RAY], ids=["local", "ray"])
+def test_a_full_store_ends_the_sweep_and_fails_no_trial(make_config, ray_cluster, tmp_path, engine):
+    with small_disk(tmp_path / "disk", "128k") as disk:
+        space = {SHARE: {"choices": [0.5, 0.2]}}
+        config = config_of(
+            make_config, space, engine, f"store={disk}/store", sampler="grid", concurrent=1
+        )
+        with pytest.raises(StorageAwayError, match="No space left on device; make room") as ended:
+            play(config)
+        assert ended.value.exit_code == 75
+        assert not [e for e in events(config) if e["event"] == "trial_ended"]
+        grow(disk, "64m")
+        assert [place.state for place in play(config).places] == ["complete", "complete"]
+    assert sorted(e["trial"] for e in events(config) if e["event"] == "trial_ended") == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
+from orchestrator.errors import StorageFullError
 from orchestrator.tracking.tracker import EVENTS, Event, Tracker, read_events
 
 
@@ -56,6 +58,14 @@ def test_an_event_is_in_the_log_before_the_tracker_is_closed(tmp_path):
     tracker = Tracker(tmp_path, [])
     tracker.emit("run_started")
     assert names(tmp_path) == ["run_started"]
+    tracker.close()
+
+
+def test_a_log_without_room_ends_the_run_with_what_to_do_(tmp_path):
+    Path(tmp_path / EVENTS).symlink_to("/dev/full")
+    tracker = Tracker(tmp_path, [])
+    with pytest.raises(StorageFullError, match=rf"{EVENTS} failed: No space .*; make room"):
+        tracker.emit("run_started")
     tracker.close()
 
 
