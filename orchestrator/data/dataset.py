@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from orchestrator.address import digest
 from orchestrator.data.bounds import check_bounds
+from orchestrator.data.rows import check_rows
 from orchestrator.errors import ConfigError, DataError, StorageAwayError
 from orchestrator.store.files import Files
 from orchestrator.store.record import FileEntry
@@ -184,8 +185,8 @@ class Dataset:
         """A fragment, verified against the manifest.
 
         Raises:
-            DataError: The file is missing, was changed since it was prepared, or is a link to
-                somewhere outside the data set.
+            DataError: The file is missing, was changed since it was prepared, is a link to
+                somewhere outside the data set, or holds an id twice or a label that is no class.
         """
         local = self.files.local(entry.name)
         if local is not None and not local.resolve().is_relative_to(Path(self.root).resolve()):
@@ -205,13 +206,15 @@ class Dataset:
         try:
             with pq.ParquetFile(pa.BufferReader(content)) as opened:
                 check_bounds(opened.metadata, opened.schema_arrow, len(content), where)
-                return opened.read(columns=columns)
+                table = opened.read(columns=columns)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{where} can't be read as Parquet: {error}") from error
+        return check_rows(table, self.task, where)
 
     def table(self, split: Split, columns: list[str] | None = None) -> pa.Table:
         """A whole split."""
-        return pa.concat_tables([self.read(entry, columns) for entry in split.files])
+        whole = pa.concat_tables([self.read(entry, columns) for entry in split.files])
+        return check_rows(whole, self.task, f"{self.root}, over several files,")
 
     @cached_property
     def labelled_rows(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.data.dataset import MANIFEST, Dataset, Split
+from orchestrator.errors import DataError
 from orchestrator.store.store import Store, entry_of
 from tests.orchestrator.helpers import play, table_of
 from tests.orchestrator.small_runs import pool_ids, prepare_small, small_config
@@ -26,16 +27,16 @@ def data(sound, tmp_path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "data"))
 
 
-def change_fragment(data: Path, number: int, change) -> list[str]:
-    """Give a fragment of the pool other rows; the ids that it had."""
+def change_fragment(data: Path, number: int, change, split: str = "pool") -> list[str]:
+    """Give a fragment of a split other rows; the ids that it had."""
     manifest = Dataset(data).manifest
-    files = list(manifest.pool.files)
+    files = list(getattr(manifest, split).files)
     path = data / files[number].name
     before = pq.read_table(path)
     after = change(before)
     pq.write_table(after, path)
     files[number] = entry_of(files[number].name, path.read_bytes(), after.num_rows)
-    changed = manifest.model_copy(update={"pool": Split(files=tuple(files))})
+    changed = manifest.model_copy(update={split: Split(files=tuple(files))})
     (data / MANIFEST).write_text(changed.model_dump_json())
     return before["example_id"].to_pylist()
 
@@ -93,3 +94,30 @@ def test_a_selection_of_one_class_is_trained_on_and_raises_an_alarm(data, tmp_pa
     assert any("of the selection, more than" in alarm for alarm in first.alarms)
     trained = Store(config.store).record("train", last.steps["train"].address)
     assert trained.counts["selected_rows"] == first.accepted
+
+
+def doubled(rows: pa.Table) -> pa.Table:
+    """The same rows, the second with the id of the first."""
+    ids = rows["example_id"].to_pylist()
+    return rows.set_column(0, rows.field(0), pa.array([ids[0], ids[0], *ids[2:]]))
+
+
+@pytest.mark.parametrize("split", ["pool", "labelled", "validation"])
+def test_an_id_that_stands_twice_is_refused_by_name(data, tmp_path, split):
+    ids = change_fragment(data, 0, doubled, split)
+    with pytest.raises(DataError, match=f"{split}.*holds the id '{ids[0]}' 2 times"):
+        play(small_config(data, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("split", ["labelled", "validation"])
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_outside_the_classes_is_refused_with_its_row(data, tmp_path, split, label):
+    def mislabelled(rows: pa.Table) -> pa.Table:
+        at = rows.schema.get_field_index("label")
+        labels = rows["label"].to_pylist()
+        labels[3] = label
+        return rows.set_column(at, rows.field(at), pa.array(labels, pa.int32()))
+
+    change_fragment(data, 0, mislabelled, split)
+    with pytest.raises(DataError, match=rf"{split}.* row 3 has the label {label}: labels are 0 to"):
+        play(small_config(data, tmp_path / "run"))

@@ -1,5 +1,6 @@
 """Workers of a training that stand still, and tasks of a selection that are killed."""
 
+import re
 import signal
 import time
 from pathlib import Path
@@ -15,8 +16,8 @@ from tests.orchestrator.seconds import tell_lost
 from tests.orchestrator.small_runs import record_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
-SOON_S = 60
-"""Within this a worker that says nothing must have ended the step, with the reason."""
+FOUND_S = 45
+"""Within this a worker that says nothing is found; Ray then ends it and the group."""
 
 
 def begun(config: RunConfig, kind: str) -> bool:
@@ -24,7 +25,7 @@ def begun(config: RunConfig, kind: str) -> bool:
     return any(e["event"] == "step_started" and e["kind"] == kind for e in events(config))
 
 
-def test_a_worker_that_stands_still_ends_the_step_within_a_minute_and_it_goes_on(
+def test_a_worker_that_stands_still_is_found_within_a_minute_and_the_run_goes_on(
     make_config, tmp_path
 ):
     config = make_config(
@@ -46,9 +47,10 @@ def test_a_worker_that_stands_still_ends_the_step_within_a_minute_and_it_goes_on
     took = time.monotonic() - began
     output = end(process)
     assert process.returncode == 75, output
-    assert "training worker 0 failed: A worker health check has been hanging" in output
+    told = re.search(r"training worker 0 failed: A worker health check .* for ([\d.]+) s", output)
+    assert told is not None, output
+    assert float(told[1]) < FOUND_S
     assert "start the same command again to go on from the newest checkpoint" in output
-    assert took < SOON_S
     tell_lost("training worker that stands still", took)
     assert "going on from step" in end(start(config, tmp_path))
     assert record_of(config).status == "finished"
