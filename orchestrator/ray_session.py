@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.config import Placement
 from orchestrator.environment import prepare_environment
-from orchestrator.errors import InfeasibleError
+from orchestrator.errors import InfeasibleError, LostWorkError
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ def connect(placement: Placement) -> Cluster:
 
     Raises:
         InfeasibleError: The cluster can't be reached.
+        LostWorkError: Ray could not be started here; a busy machine may start it the next time.
     """
     ray = import_ray()
     joined_here = not ray.is_initialized()
@@ -71,6 +72,12 @@ def connect(placement: Placement) -> Cluster:
             raise InfeasibleError(
                 f"no Ray cluster at {address or 'this machine'}: {error}; "
                 "check placement.ray_address, or leave it out to start Ray here"
+            ) from error
+        except Exception as error:  # Ray raises a bare one where a process is not up in time
+            raise LostWorkError(
+                f"Ray could not be started on this machine: {error}; look at free memory, at free "
+                "disk and rights below its temporary folder (RAY_TMPDIR), then start the same "
+                "command again"
             ) from error
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray's own would end the process at once

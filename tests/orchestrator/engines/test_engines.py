@@ -10,6 +10,7 @@ from orchestrator.data.prepare import prepare
 from orchestrator.errors import InfeasibleError
 from orchestrator.store.store import Store
 from tests.orchestrator.helpers import addresses, play, table_of
+from tests.orchestrator.processes import end, start
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -87,3 +88,17 @@ def test_a_request_that_can_never_be_met_fails_at_once_and_says_what_is_missing(
     config = make_config("placement.engine=ray", "placement.train_workers=16")
     with pytest.raises(InfeasibleError, match="16 training workers .* the cluster has 4"):
         play(config)
+
+
+@pytest.mark.slow
+def test_ray_that_cannot_start_here_ends_the_run_with_75_and_what_to_look_at(
+    make_config, monkeypatch, tmp_path
+):
+    (tmp_path / "occupied").write_text("no folder")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "occupied"))
+    process = start(make_config("placement.engine=ray"), tmp_path)
+    said = end(process)
+    assert process.returncode == 75, said
+    assert "Ray could not be started on this machine" in said
+    assert "RAY_TMPDIR" in said
+    assert "Traceback" not in said
