@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import urllib.request
 
 import numpy as np
 import pyarrow as pa
@@ -302,6 +303,7 @@ def test_a_torchvision_set_that_can_not_be_downloaded_says_where_it_was_looked_f
 ):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setattr(urllib.request, "_opener", None)  # which keeps the proxies it began with
     with pytest.raises(DataError, match=f"FashionMNIST is not complete below {tmp_path}"):
         open_source(f"torchvision:FashionMNIST@{tmp_path}")
 
