@@ -1,8 +1,10 @@
 """What tests of whole runs share: play quietly, read tables back."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from orchestrator.config import RunConfig
 from orchestrator.console import Console
@@ -11,6 +13,11 @@ from orchestrator.runs import RunRecord
 from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
+
+
+def slow(value: Any) -> Any:
+    """A parameter whose test is left to the slow ones."""
+    return pytest.param(value, marks=pytest.mark.slow)
 
 
 def play(config: RunConfig) -> RunRecord:

@@ -16,7 +16,7 @@ from orchestrator.reads import form_of
 from orchestrator.session import play_run
 from orchestrator.steps import Steps
 from orchestrator.store.store import Store
-from tests.orchestrator.helpers import addresses, computed, play, table_of
+from tests.orchestrator.helpers import addresses, computed, play, slow, table_of
 from tests.orchestrator.test_plan import named, plan, same_steps
 from tests.orchestrator.test_play import ROUND, StopAt
 from trainables.beliefs import DOUBT, Beliefs
@@ -199,7 +199,9 @@ def test_passes_with_dropout_say_how_far_they_are_apart(make):
     assert len(chosen(config, record, 1)) == 1047 - held.sum()
 
 
-@pytest.mark.parametrize("sources", [PASSES, (*PASSES, foreign(rounds="all")), STUDENTS])
+@pytest.mark.parametrize(
+    "sources", [PASSES, slow((*PASSES, foreign(rounds="all"))), slow(STUDENTS)]
+)
 def test_predictions_do_not_depend_on_how_many_rows_are_labelled_at_once(make, tmp_path, sources):
     one = make(*sources)
     other = make(*sources, "placement.label_rows_per_pass=17", f"store={tmp_path / 'other'}")
@@ -247,7 +249,7 @@ def test_the_last_round_keeps_no_checkpoints_that_nobody_reads(make):
     assert files[0] - files[1] == {"teacher-at-0.safetensors", "teacher-at-1.safetensors"}
 
 
-@pytest.mark.parametrize("question", [2, 14, 25, 29])
+@pytest.mark.parametrize("question", [14, *(slow(n) for n in (2, 25, 29))])
 def test_checkpoints_survive_an_interrupted_training(make, tmp_path, question):
     config = make(*EARLIER)
     with pytest.raises(Interrupted):
@@ -298,7 +300,7 @@ def test_a_run_does_exactly_the_steps_of_its_plan_and_finds_all_of_them_again(ma
     assert addresses(again) == addresses(record)
 
 
-@pytest.mark.parametrize("question", [0, 2, 4, 7, 25, 60])
+@pytest.mark.parametrize("question", [4, *(slow(n) for n in (0, 2, 7, 25, 60))])
 def test_stopped_anywhere_and_started_again_equals_uninterrupted(make, tmp_path, question):
     config = make(*STUDENTS[:1], foreign(rounds="all"))
     with pytest.raises(Interrupted):

@@ -20,7 +20,7 @@ from orchestrator.sweep.opening import open_sweep
 from orchestrator.sweep.session import play_sweep
 from orchestrator.sweep.study import Study
 from tests.orchestrator.dots import SIDE, write_dots
-from tests.orchestrator.helpers import addresses, computed, play, table_of
+from tests.orchestrator.helpers import addresses, computed, play, slow, table_of
 from tests.orchestrator.test_play import StopAt
 from tests.orchestrator.tracking.wandb_files import offline_files
 from trainables.landmarks.tables import floats_of, pairs_of
@@ -84,9 +84,7 @@ def scores(record: RunRecord) -> list:
 
 
 @every_method
-@pytest.mark.parametrize(
-    "question", [3, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 5, 11, 12))]
-)
+@pytest.mark.parametrize("question", [3, 7, *(slow(n) for n in (0, 5, 11, 12))])
 def test_stopped_anywhere_and_started_again_equals_uninterrupted(make, tmp_path, method, question):
     config = make(method)
     with pytest.raises(Interrupted):
@@ -153,6 +151,7 @@ def test_small_shards_change_no_choice_and_points_by_rounding_alone(make, tmp_pa
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @every_method
 def test_the_ray_engine_writes_the_tables_of_the_local_engine(make, tmp_path, ray_cluster, method):
     local = make(method)

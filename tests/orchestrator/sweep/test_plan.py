@@ -16,6 +16,7 @@ def planned(config) -> SweepPlan:
     return plan_sweep(config, Dataset(config.data), Store(config.store))
 
 
+@pytest.mark.slow
 def test_a_grid_asks_for_and_computes_what_was_planned(tmp_path, digits):
     whole = {"rule": "none", "collapse_fall": 1.0, "collapse_class_share": 1.0}
     config = config_in(tmp_path, digits, space=GRID, sampler="grid", trials=None, pruning=whole)
