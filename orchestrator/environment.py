@@ -6,7 +6,7 @@ import os
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # with Ray's 2 s a fit waits 15 to 20 s in all
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
-    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "30",  # Ray lets a frozen worker hang for 600 s
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",  # Ray lets a frozen worker hang for 600 s
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in trials as in runs
