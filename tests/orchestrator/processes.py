@@ -14,7 +14,7 @@ import yaml
 
 from orchestrator.config import RunConfig
 
-PATIENCE_S = 240
+PATIENCE_S = 480
 
 
 def start(
@@ -49,7 +49,7 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen) -> bool:
         if process.poll() is not None:
             return true()
         time.sleep(0.005)  # how often the log is looked at; nothing waits for a fixed time
-    raise AssertionError("nothing happened for four minutes")
+    raise AssertionError("nothing happened for eight minutes")
 
 
 def end(process: subprocess.Popen) -> str:
