@@ -208,6 +208,7 @@ def closing_lines(record: RunRecord) -> list[str]:
     lines += [
         "Next:",
         f"  selftrain show {record.run}      this table again, and the steps behind it",
+        f"  selftrain export {record.run} --out student      its student, to use elsewhere",
         f"  selftrain track replay {record.run}      one offline W&B run, to be synced",
         "  selftrain run CONFIG --set recipe.selector.share=0.3      shared steps are reused",
         "  selftrain methods      the other methods",
