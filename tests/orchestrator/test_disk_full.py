@@ -11,10 +11,12 @@ from tests.orchestrator.injected import Ended, Full, run_with
 from tests.orchestrator.small_runs import Whole, differences
 
 pytestmark = pytest.mark.slow
+UNFINISHED = "work"
+"""Folder of a store for work that is not finished."""
 MOMENTS = {
     "the first lease": "sync runs/RUN/.lease.json",
     "the event log": "sync runs/RUN/events.jsonl",
-    "a checkpoint": "sync store/work/train-TRAIN/.checkpoint.safetensors",
+    "a checkpoint": f"sync store/{UNFINISHED}/train-TRAIN/.checkpoint.safetensors",
     "weights": "sync store/steps/train/TRAIN/.teacher.safetensors",
     "predictions": "sync store/steps/label/LABEL/.part-00001.parquet",
     "a selection": "sync store/steps/select/SELECT/.part-00000.parquet",
