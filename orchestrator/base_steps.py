@@ -58,7 +58,7 @@ class BaseSteps:
     """Whether sources from elsewhere label before round 0."""
 
     def __init__(self, config: RunConfig, data: Dataset, form: Form) -> None:
-        self._placement, self._data, self._form = config.placement, data, form
+        self._placement, self._data, self.form = config.placement, data, form
         self._store, self._manifest = config.store, data.manifest
         self.policy, self._scoring = config.recipe.policy, config.recipe.scoring
         self.reads_pool = config.recipe.training.reads_pool
@@ -160,7 +160,7 @@ class BaseSteps:
     def _identity(
         self, kind: str, reads: Mapping[str, Any], inputs: Mapping[str, str], seed: int = 0
     ) -> Identity:
-        whole = {**reads, "form": self._form.plain(), "task": self._data.task.plain()}
+        whole = {**reads, "form": self.form.plain(), "task": self._data.task.plain()}
         return Identity(kind, CODE[kind], whole, inputs, seed)
 
     def _job(self, identity: Identity) -> dict[str, Any]:
@@ -169,5 +169,5 @@ class BaseSteps:
             "data": self._data.root,
             "address": identity.address,
             "task": self._data.task,
-            "form": self._form,
+            "form": self.form,
         }

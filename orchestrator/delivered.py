@@ -92,15 +92,25 @@ class Delivered:
         return self.told(rows, how)[0]
 
     def told(self, rows: pa.Table, how: ScoringSpec | None = None) -> tuple[pa.Table, pa.Table]:
-        """The same, and the rows that could not be decoded with ``origin`` and ``reason``."""
-        card, decoded = self.card, decode_rows(rows, self.card.form)
+        """The same, and the rows that could not be decoded with ``origin`` and ``reason``.
+
+        Raises:
+            ConfigError: Such a student can't be asked so.
+        """
+        card, asked = self.card, how or self.card.scoring
+        if asked.views > 1 and isinstance(card.task, Points):
+            raise ConfigError(
+                "points are not averaged over views: leave views at 1 (flips may be on)"
+            )
+        if asked.flips and isinstance(card.form, FeatureForm):
+            raise ConfigError("features have no mirror image: leave flips off")
+        decoded = decode_rows(rows, card.form)
         device = next(self.network.parameters()).device
-        asked = how or card.scoring
         table = tell(self.network, decoded, card.task, asked, device, card.temperature)
-        if not isinstance(self.card.task, Points):
-            named = pa.array(self.card.names).take(table["label"].combine_chunks())
+        if not isinstance(card.task, Points):
+            named = pa.array(card.names).take(table["label"].combine_chunks())
             table = table.add_column(1, "name", named)
-        names = json.dumps(self.card.names)
+        names = json.dumps(card.names)
         refused = decoded.refused
         columns = [list(refused), list(refused), list(refused.values())]
         return (
@@ -132,7 +142,7 @@ def export(record: RunRecord, out: Path, round_: int | None = None) -> Card:
         address=address,
         method=config.method,
         student=without_weights(ANY_STUDENT.validate_python(step.identity["reads"]["student"])),
-        form=steps_of(config, data).score(address).job.form,
+        form=steps_of(config, data).form,
         embedding=data.manifest.embedding,
         task=data.task,
         names=data.manifest.classes,
@@ -179,25 +189,35 @@ def predict_file(
 
     Returns the numbers of predicted and of refused rows; the latter stand with their reasons in a
     file of their own, beside the other, if there are any. Both appear whole or not at all.
+
+    Raises:
+        ConfigError: There is no row, or the student can't be asked so.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(f"{out.stem}.refused.parquet")
+    parts = {each: each.with_name(f".{each.name}.part") for each in (out, beside)}
     refused: list[pa.Table] = []
     rows = 0
-    part = out.with_name(f".{out.name}.part")
     writer: pq.ParquetWriter | None = None
     try:
         for block in blocks:
             told, left_out = student.told(block, how)
-            writer = writer or pq.ParquetWriter(part, told.schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(parts[out], told.schema, compression="zstd")
             writer.write_table(told)
             refused.append(left_out)
             rows += len(told)
+        if writer is None:
+            raise ConfigError("there is no row to predict: name images or Parquet files")
+        writer.close()
+        not_read = pa.concat_tables(refused)
+        pq.write_table(not_read, parts[beside])
+        beside.unlink(missing_ok=True)  # that of an earlier command
+        if len(not_read):
+            parts[beside].replace(beside)
+        parts[out].replace(out)
     finally:
         if writer is not None:
             writer.close()
-    if writer is None:
-        raise ConfigError("there is no row to predict: name a folder of images or Parquet files")
-    not_read = pa.concat_tables(refused)
-    if len(not_read):
-        pq.write_table(not_read, out.with_name(f"{out.stem}.refused.parquet"))
-    part.replace(out)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
     return rows, len(not_read)

@@ -43,7 +43,8 @@ def incoming(path: Path, *, features: int = 0) -> Iterator[pa.Table]:
     if files:
         for file in files:
             columns_of(file)
-        return _blocks(chain.from_iterable(_rows(file) for file in files))
+        seen: Counter[str] = Counter()  # of all files: equal images get names of their own
+        return _blocks(chain.from_iterable(_rows(file, seen) for file in files))
     return _blocks(_images(path))
 
 
@@ -60,8 +61,7 @@ def _images(root: Path) -> Iterator[tuple[str, bytes]]:
             yield within.as_posix(), read_image(path)[0]
 
 
-def _rows(file: Path) -> Iterator[tuple[str, bytes]]:
-    seen: Counter[str] = Counter()
+def _rows(file: Path, seen: Counter[str]) -> Iterator[tuple[str, bytes]]:
     names = pq.read_schema(file).names
     for row, _ in rows_of(file, [name for name in ("example_id", "image") if name in names]):
         content = content_of(row)

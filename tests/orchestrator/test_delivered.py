@@ -133,6 +133,20 @@ def test_points_of_an_exported_landmark_student_are_those_that_were_scored(
     assert loaded.card.names == Dataset(record.config.data).manifest.classes
 
 
+def test_landmarks_are_not_asked_over_views(make_dots_config, tmp_path):
+    record = play(make_dots_config(method="landmark_supervised"))
+    export(record, tmp_path / "student")
+    with pytest.raises(ConfigError, match="points are not averaged over views"):
+        load_delivered(tmp_path / "student").predict(split_of(record, "test"), ScoringSpec(views=2))
+
+
+def test_equal_images_in_several_files_have_names_of_their_own(tmp_path):
+    for name in ("a", "b"):
+        pq.write_table(pa.table({"image": [b"same", b"same"]}), tmp_path / f"{name}.parquet")
+    (block,) = incoming(tmp_path)
+    assert len(set(block["example_id"].to_pylist())) == 4
+
+
 def test_a_student_of_features_says_what_it_needs(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(DataError, match="this student reads features"):

@@ -53,3 +53,22 @@ def test_nothing_to_predict_is_an_error_and_leaves_no_file(
     assert selftrain("predict", student, rows, "--out", "answer.parquet") != 0
     assert said in capsys.readouterr().err
     assert not list(tmp_path.glob("*answer*"))
+
+
+def test_an_answer_that_breaks_off_leaves_nothing_and_an_older_one_stays(
+    selftrain, student, played, tmp_path, capsys
+):
+    new = tmp_path / "new"
+    new.mkdir()
+    pq.write_table(split_of(played, "test").slice(0, 3), new / "a.parquet")
+    asked = ("predict", student, new, "--out", "deep/answer.parquet")
+    assert selftrain(*asked) == 0
+    (tmp_path / "deep" / "answer.refused.parquet").write_bytes(b"of an older command")
+    (new / "b.parquet").write_bytes((new / "a.parquet").read_bytes()[:-20])
+    before = (tmp_path / "deep" / "answer.parquet").read_bytes()
+    assert selftrain(*asked) == 4
+    assert "b.parquet can't be read as Parquet" in capsys.readouterr().err
+    assert (tmp_path / "deep" / "answer.parquet").read_bytes() == before
+    (new / "b.parquet").unlink()
+    assert selftrain(*asked) == 0
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["answer.parquet"]
