@@ -23,9 +23,10 @@ from orchestrator.jobs.decoded import decoded_fragment
 from orchestrator.jobs.job import ImageForm
 from trainables.augment import STRONG, View
 from trainables.batches import BatchPlan, Source, TrainingSet
-from trainables.models import SmallCnn, build
+from trainables.models import build
 from trainables.objective import LabelledTerm, Objective
 from trainables.optimiser import OptimiserSpec
+from trainables.own_networks import SmallCnn
 from trainables.student import TrainingSpec, fit, start
 from trainables.teachers import ExponentialAverage
 from trainables.worker import Worker

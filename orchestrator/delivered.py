@@ -30,7 +30,7 @@ from orchestrator.tasks import steps_of
 from trainables import schemas
 from trainables.checkpoint import weights_from_bytes
 from trainables.landmarks.network import LandmarkNetworkSpec
-from trainables.models import Mlp, SmallCnn, TimmModel
+from trainables.models import AnyModel
 from trainables.spec import Spec
 from trainables.tasks.kinds import Points, TaskSpec
 from trainables.tasks.task import ANY_STUDENT, without_weights
@@ -49,9 +49,7 @@ class Card(Spec):
     """Address of the training step."""
     method: str
     """Method of the run."""
-    student: Annotated[
-        SmallCnn | TimmModel | Mlp | LandmarkNetworkSpec, Field(discriminator="kind")
-    ]
+    student: Annotated[AnyModel | LandmarkNetworkSpec, Field(discriminator="kind")]
     """The network."""
     form: ImageForm | FeatureForm
     """What it reads."""

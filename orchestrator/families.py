@@ -7,7 +7,6 @@ from trainables.augment import STRONG, ViewSpec
 from trainables.auxiliary import RepresentationSpec
 from trainables.batches import BatchPlan
 from trainables.losses import RowLoss
-from trainables.models import SmallCnn
 from trainables.objective import (
     BalanceTerm,
     ConsistencyTerm,
@@ -17,6 +16,7 @@ from trainables.objective import (
     SelectedTerm,
 )
 from trainables.optimiser import OptimiserSpec
+from trainables.own_networks import SmallCnn
 from trainables.schedules import Stepwise
 from trainables.selectors.fixed import Everything
 from trainables.student import StepCount, TrainingSpec

@@ -12,8 +12,9 @@ from orchestrator.jobs.job import FeatureForm, Form, ImageForm
 from orchestrator.recipe import ImageSpec, LabellingSpec, Recipe
 from trainables.augment import STRONG, WEAK
 from trainables.foreign import ForeignSource, files_of
-from trainables.models import AnyModel, Mlp
+from trainables.models import AnyModel
 from trainables.objective import SelectedTerm
+from trainables.own_networks import Mlp
 from trainables.schedules import at_round
 from trainables.student import StepCount, TrainingSpec
 

@@ -10,8 +10,9 @@ from trainables.combining import Combiner, Mean
 from trainables.filters import Filter
 from trainables.foreign import CallableSource, ForeignSource, PrototypeSource
 from trainables.generators import Extension
-from trainables.models import AnyModel, ModelSpec, SmallCnn, TimmModel, begins_trained
+from trainables.models import AnyModel, ModelSpec, TimmModel, begins_trained
 from trainables.nearby import TableCalibrator
+from trainables.own_networks import SmallCnn
 from trainables.partners import Peer
 from trainables.ranking import Ranking
 from trainables.schedules import schedules_over_steps

@@ -4,7 +4,7 @@ Legend: N rows of a source, B rows of it in the global batch, C classes, H heigh
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -14,6 +14,9 @@ from torch import Tensor
 
 from trainables.randomness import numpy_stream
 from trainables.spec import Spec
+
+BANK_SHARE = 0.3
+"""Images are kept in a GPU's memory while they fill at most this share of what is free."""
 
 
 class BatchPlan(Spec):
@@ -58,8 +61,8 @@ class Source:
 
     def images(self, at: Sequence[int] | np.ndarray, device: torch.device) -> Tensor:
         """Images float32 [len(at), C, H, W] in [0, 1], or features, on ``device``."""
-        picked = self.bank[torch.from_numpy(self.rows[np.asarray(at)])]
-        return as_floats(picked.to(device, non_blocking=True))
+        places = torch.from_numpy(self.rows[np.asarray(at)]).to(self.bank.device)
+        return as_floats(self.bank[places].to(device, non_blocking=True))
 
     def target_mass(self, at: np.ndarray, num_classes: int, smoothing: float = 0.0) -> Tensor:
         """Weighted target distributions float32 [len(at), C]: a row sums to its weight."""
@@ -84,6 +87,20 @@ class TrainingSet:
     pool: Source | None = None
     labelled_told: Tensor | None = None
     """Classes that students which never saw them give the labelled rows, int64 [N]."""
+
+    def near(self, device: torch.device) -> "TrainingSet":
+        """The same rows, their images in the memory of the device if they fill little of it."""
+        bank = self.labelled.bank
+        if device.type == "cpu" or bank.nbytes > BANK_SHARE * torch.cuda.mem_get_info(device)[0]:
+            return self
+        moved = {id(bank): bank.to(device)}
+
+        def on_device(source: Source | None) -> Source | None:
+            return source and replace(source, bank=moved.get(id(source.bank), source.bank))
+
+        labelled = replace(self.labelled, bank=moved[id(bank)])
+        selected, pool = on_device(self.selected), on_device(self.pool)
+        return replace(self, labelled=labelled, selected=selected, pool=pool)
 
     def class_rows(self, num_classes: int) -> np.ndarray:
         """Labelled rows of each class, int64 [C]."""
@@ -111,7 +128,11 @@ class Cycle:
         """Positions int64 [B] that the global batch of ``step`` (0-based) holds."""
         places = step * self._per_step + np.arange(self._per_step)
         passes, within = np.divmod(places, self._num_rows)
-        return np.array([self._pass(p)[w] for p, w in zip(passes, within, strict=True)], np.int64)
+        found = np.empty(self._per_step, np.int64)
+        for number in np.unique(passes).tolist():
+            mine = passes == number
+            found[mine] = self._pass(number)[within[mine]]
+        return found
 
     def _pass(self, number: int) -> np.ndarray:
         if number not in self._passes:

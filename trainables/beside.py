@@ -70,7 +70,6 @@ class Beside:
 
     def of(self, outputs: Outputs, term: Tensor) -> dict[str, Tensor]:
         """Terms by name, each a scalar; ``term`` tells what each row [b] is trained as."""
-        term = term.to(outputs.log_probs.device)
         trained = Trained(
             strong=outputs.rows(term == POOL),
             second=outputs.rows(term == SECOND),

@@ -33,8 +33,9 @@ class Outputs:
         return nn.functional.normalize(self.heads["embedding"], dim=1)
 
     def rows(self, chosen: Tensor) -> "Outputs":
-        """Those of the chosen rows, bool [b]."""
-        return Outputs(self.log_probs[chosen], {k: v[chosen] for k, v in self.heads.items()})
+        """Those of the chosen rows, bool [b] on the CPU."""
+        at = chosen.nonzero()[:, 0].to(self.log_probs.device, non_blocking=True)
+        return Outputs(self.log_probs[at], {k: v[at] for k, v in self.heads.items()})
 
 
 class Headed(nn.Module):

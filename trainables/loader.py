@@ -32,7 +32,7 @@ class Rows:
     mass: Tensor
     """Target mass [b, C]."""
     term: Tensor
-    """Term that each row belongs to, int64 [b]."""
+    """Term that each row belongs to, int64 [b]; on the CPU, wherever the images are."""
 
     def joined(self, other: "Rows") -> "Rows":
         """These rows, then the others."""

@@ -14,6 +14,7 @@ from trainables.randomness import derive, numpy_stream, seed_device
 from trainables.schedules import Moment
 from trainables.terms import StepTerms
 from trainables.update import Learner, update
+from trainables.worker import Terms
 
 
 def meta_step(
@@ -24,7 +25,7 @@ def meta_step(
     terms: StepTerms,
     loader: Loader,
     moment: Moment,
-) -> dict[str, float]:
+) -> Terms:
     """One step of both networks; their terms by name."""
     rows = loader.supervised(moment)
     if moment.share > 1 - spec.finetune:

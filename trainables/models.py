@@ -1,4 +1,4 @@
-"""Networks by name: one small CNN of our own and every timm model. The only door to timm."""
+"""Networks by name: our own and every timm model. The only door to timm."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,21 +12,8 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from trainables.own_networks import Mlp, OwnNetwork, SmallCnn, WideResnet, build_own
 from trainables.spec import Spec
-
-
-class SmallCnn(Spec):
-    """A three-block convolutional network for 28x28 and 32x32 images, about 94,000 parameters."""
-
-    kind: Literal["small_cnn"] = "small_cnn"
-    width: Annotated[int, Field(ge=8, le=512, multiple_of=8)] = 32
-    """Channels of the first block; the second and third have 2 and 4 times as many."""
-    norm: Literal["batch", "group"] = "batch"
-    """Normalisation: 'batch' learns faster, 'group' does not depend on how batches are split."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of features dropped before the classifier while training, in [0, 1)."""
-    checkpoint: Path | None = None
-    """Start from this local file (safetensors or torch weights), such as a run's teacher."""
 
 
 class TimmModel(Spec):
@@ -38,33 +25,31 @@ class TimmModel(Spec):
     pretrained: bool = False
     """Start from timm's published weights (needs a network or a filled cache)."""
     checkpoint: Path | None = None
-    """Start from this local file instead (safetensors or torch weights); classifier included."""
+    """Start from this local file instead (safetensors or torch weights)."""
+    new_classifier: bool = False
+    """Leave the file's classifier out and begin a new one, as for weights of other classes."""
+    normalise: bool | None = None
+    """Shift and scale colours as timm's published weights expect; None: if the student starts from
+    such weights, by ``pretrained`` or with a new classifier."""
     drop_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the classifier, share in [0, 1)."""
     drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Stochastic depth, share in [0, 1)."""
+    input_size: Annotated[int, Field(ge=16, le=2048)] | None = None
+    """Scale images to this side inside the network, so that weights trained on large images serve
+    small ones and views stay as cheap as the images are; None: as they come."""
+
+    @property
+    def normalised(self) -> bool:
+        """Whether colours are shifted and scaled."""
+        return self.pretrained or self.new_classifier if self.normalise is None else self.normalise
 
 
 Trained = Literal["all", "norm", "head"]
 """Parameters that move: all, those of normalisation layers, those of the classifier."""
 
 
-class Mlp(Spec):
-    """Fully connected layers behind layer norm: what features of a frozen network need.
-
-    Without a hidden layer it is a linear probe.
-    """
-
-    kind: Literal["mlp"] = "mlp"
-    hidden: Annotated[int, Field(ge=0, le=65_536)] = 0
-    """Units of the hidden layer; 0 has none."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the inputs of the last layer dropped while training, in [0, 1)."""
-    checkpoint: Path | None = None
-    """Start from this local file (safetensors or torch weights)."""
-
-
-AnyModel = SmallCnn | TimmModel | Mlp
+AnyModel = SmallCnn | WideResnet | TimmModel | Mlp
 ModelSpec = Annotated[AnyModel, Field(discriminator="kind")]
 
 
@@ -76,12 +61,9 @@ def build(spec: AnyModel, channels: int, size: int, num_classes: int) -> nn.Modu
     Raises:
         ValueError: timm knows no model of this name.
     """
-    if isinstance(spec, SmallCnn):
-        model: nn.Module = _SmallCnn(spec, channels, num_classes)
-    elif isinstance(spec, Mlp):
-        model = _Mlp(spec, channels * size**2, num_classes)
-    else:
-        model = _timm_model(spec, channels, size, num_classes)
+    if isinstance(spec, TimmModel):
+        return _timm_model(spec, channels, size, num_classes)
+    model = build_own(spec, channels, size, num_classes)
     if spec.checkpoint is not None:
         model.load_state_dict(read_weights(spec.checkpoint), strict=True)
     return model
@@ -93,7 +75,7 @@ def begins_trained(spec: AnyModel) -> bool:
 
 
 def _timm_model(spec: TimmModel, channels: int, size: int, num_classes: int) -> nn.Module:
-    import timm  # here, not above: it takes two seconds that the small network never needs
+    import timm  # here, not above: it takes two seconds that our own networks never need
 
     try:
         _check_known(spec.name)
@@ -102,13 +84,55 @@ def _timm_model(spec: TimmModel, channels: int, size: int, num_classes: int) -> 
     options: dict[str, object] = {"drop_rate": spec.drop_rate} if spec.drop_rate else {}
     if spec.drop_path_rate:
         options["drop_path_rate"] = spec.drop_path_rate
+    side = spec.input_size or size
     config = timm.get_pretrained_cfg(spec.name)
     if config is not None and config.fixed_input_size:  # transformers fix it when they are built
-        options["img_size"] = size
-    model: nn.Module = timm.create_model(
+        options["img_size"] = side
+    network: nn.Module = timm.create_model(
         spec.name, pretrained=spec.pretrained, in_chans=channels, num_classes=num_classes, **options
     )
+    if spec.checkpoint is not None and spec.new_classifier:
+        _load_but_classifier(spec.checkpoint, network)
+    model = network
+    if spec.normalised or spec.input_size is not None:
+        mean, std = (0.0,) * channels, (1.0,) * channels
+        if spec.normalised:
+            wanted = timm.data.resolve_model_data_config(network)
+            mean, std = (
+                _for_channels(wanted["mean"], channels),
+                _for_channels(wanted["std"], channels),
+            )
+        model = _Prepared(network, (channels, side, side), mean, std)
+    if spec.checkpoint is not None and not spec.new_classifier:
+        model.load_state_dict(read_weights(spec.checkpoint), strict=True)
     return model
+
+
+def _for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """What belongs to red, green and blue, or their mean where there are other channels."""
+    return values if channels == len(values) else (sum(values) / len(values),) * channels
+
+
+def _load_but_classifier(path: Path, network: nn.Module) -> None:
+    """Load weights in place, but those of the classifier.
+
+    Raises:
+        ValueError: The file holds other weights than the rest of the network needs.
+    """
+    weights, own = read_weights(path), network.state_dict()
+    last = {id(value) for value in _head_of(network).parameters()}
+    new = {name for name, value in network.named_parameters() if id(value) in last}
+    found = {name: value for name, value in weights.items() if name not in new}
+    lacking, unknown = own.keys() - new - found.keys(), found.keys() - own.keys()
+    other = {n for n in found.keys() & own.keys() if found[n].shape != own[n].shape}
+    if lacking or unknown or other:
+        shown = ", ".join(sorted(lacking | unknown | other)[:5])
+        raise ValueError(
+            f"student.checkpoint: {path} does not fit {type(network).__name__}: {len(lacking)} "
+            f"tensors are missing, {len(unknown)} unknown, {len(other)} of other shapes ({shown}); "
+            "name the timm model and channels that it was trained with"
+        )
+    network.load_state_dict(found, strict=False)
 
 
 @dataclass(frozen=True)
@@ -208,9 +232,19 @@ class _Prepared(nn.Module):
         found: Tensor = self.network(self._prepared(images))
         return found
 
-    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, C] and features [B, D] of images."""
-        return logits_and_features(self.network, self._prepared(images))
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Maps of images, as timm's own."""
+        found: Tensor = self.network.forward_features(self._prepared(images))  # type: ignore[operator]
+        return found
+
+    def forward_head(self, maps: Tensor, *, pre_logits: bool = False) -> Tensor:
+        """Logits or pooled features of maps, as timm's own."""
+        found: Tensor = self.network.forward_head(maps, pre_logits=pre_logits)  # type: ignore[operator]
+        return found
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer, as timm's own."""
+        return _head_of(self.network)
 
     def _prepared(self, images: Tensor) -> Tensor:
         channels, *size = self._size
@@ -223,7 +257,7 @@ class _Prepared(nn.Module):
 
 def features_of(model: nn.Module, images: Tensor) -> Tensor:
     """Pooled features [b, D] of images, as the model's classifier reads them."""
-    own = isinstance(model, _SmallCnn | _Mlp)
+    own = isinstance(model, OwnNetwork)
     found: Tensor = model.features(images) if own else _pooled(model, images)  # type: ignore[operator]
     return found
 
@@ -238,7 +272,7 @@ def classifier_of(model: nn.Module) -> nn.Linear:
     Raises:
         ValueError: The model's classifier is not one linear layer.
     """
-    own = isinstance(model, _SmallCnn | _Mlp)
+    own = isinstance(model, OwnNetwork)
     found: object = model.classifier if own else model.get_classifier()  # type: ignore[operator]
     if not isinstance(found, nn.Linear):
         raise ValueError(  # noqa: TRY004 - the user named another kind of network
@@ -260,7 +294,7 @@ def logits_and_features(
     """
     if isinstance(model, ShowsFeatures):
         return model.logits_and_features(images)
-    if apart is None and not isinstance(model, _SmallCnn | _Mlp):
+    if apart is None and not isinstance(model, OwnNetwork):
         timm_model: Any = model
         maps = timm_model.forward_features(images)
         pooled: Tensor = timm_model.forward_head(maps, pre_logits=True)
@@ -329,7 +363,7 @@ def freeze_all_but(which: Trained, model: nn.Module) -> None:
 
 def _head_of(model: Any) -> nn.Module:
     """The classifier of our own network or of a timm model."""
-    head = model.classifier if isinstance(model, _SmallCnn) else model.get_classifier()
+    head = model.classifier if isinstance(model, OwnNetwork) else model.get_classifier()
     return head if isinstance(head, nn.Module) else nn.Identity()
 
 
@@ -357,63 +391,3 @@ def batch_statistics(network: nn.Module) -> Iterator[None]:
 def num_parameters(model: nn.Module) -> int:
     """How many trainable numbers the network holds."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-class _MapMeans(nn.Module):
-    """The mean of each map, [B, D, H, W] to [B, D, 1, 1]."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        means: Tensor = _MeansOfMaps.apply(images)
-        return means
-
-
-class _MeansOfMaps(torch.autograd.Function):
-    """Adaptive pooling to 1 whose gradient has the layout of its input.
-
-    torch's own is laid out anew, which slows down the layers before it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor) -> Tensor:
-        ctx.shape = images.shape
-        ctx.channels_last = images.is_contiguous(memory_format=torch.channels_last)
-        return nn.functional.adaptive_avg_pool2d(images, 1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        layout = torch.channels_last if ctx.channels_last else torch.contiguous_format
-        share: Tensor = gradient / (ctx.shape[2] * ctx.shape[3])
-        return share.expand(ctx.shape).contiguous(memory_format=layout)
-
-
-class _SmallCnn(nn.Module):
-    def __init__(self, spec: SmallCnn, channels: int, num_classes: int) -> None:
-        super().__init__()
-        widths = (spec.width, 2 * spec.width, 4 * spec.width)
-        blocks: list[nn.Module] = []
-        for before, after in zip((channels, *widths), widths, strict=False):
-            norm = nn.BatchNorm2d(after) if spec.norm == "batch" else nn.GroupNorm(8, after)
-            conv = nn.Conv2d(before, after, kernel_size=3, padding=1, bias=False)
-            # the same as pooling behind ReLU, which then has a quarter of the values to see
-            blocks += [conv, norm, nn.MaxPool2d(2), nn.ReLU(inplace=True)]
-        blocks[-2:] = [nn.ReLU(inplace=True), _MapMeans()]
-        self.features = nn.Sequential(*blocks, nn.Flatten(), nn.Dropout(spec.dropout))
-        self.classifier = nn.Linear(widths[-1], num_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.features(images))
-        return logits
-
-
-class _Mlp(nn.Module):
-    def __init__(self, spec: Mlp, width: int, num_classes: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.Flatten(), nn.LayerNorm(width)]
-        if spec.hidden:
-            layers += [nn.Linear(width, spec.hidden), nn.ReLU(inplace=True)]
-        self.features = nn.Sequential(*layers, nn.Dropout(spec.dropout))
-        self.classifier = nn.Linear(spec.hidden or width, num_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.classifier(self.features(images))
-        return logits

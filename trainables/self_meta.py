@@ -12,11 +12,12 @@ from trainables.randomness import derive, seed_device
 from trainables.schedules import Moment
 from trainables.terms import StepTerms
 from trainables.update import Learner, update
+from trainables.worker import Terms
 
 
 def self_meta_step(
     spec: SelfMeta, student: Learner, terms: StepTerms, loader: Loader, moment: Moment
-) -> dict[str, float]:
+) -> Terms:
     """Both optimiser steps of one training step; terms by name."""
     rows = loader.supervised(moment)
     if moment.share > 1 - spec.finetune:

@@ -15,7 +15,7 @@ from trainables.partners import Partner
 from trainables.schedules import Moment
 from trainables.selectors.running import Running
 from trainables.teachers import Snapshots
-from trainables.worker import Worker
+from trainables.worker import Terms, Worker
 
 
 @dataclass
@@ -24,9 +24,19 @@ class Progress:
 
     step: int
     num_steps: int
-    loss: float
     images_per_s: float
-    terms: dict[str, float]
+    told: Terms
+    """Values of the last step's terms, which a GPU may still work on."""
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The same as numbers; a GPU is waited for."""
+        return {name: float(value) for name, value in self.told.items()}
+
+    @property
+    def loss(self) -> float:
+        """The loss of the last step; a GPU is waited for."""
+        return float(self.told["loss"])
 
 
 @dataclass
@@ -75,7 +85,7 @@ def check_shares(batch: BatchPlan, worker: Worker) -> None:
 def steps_up_to(
     num_steps: int,
     state: TrainState,
-    step: Callable[[Moment], dict[str, float]],
+    step: Callable[[Moment], Terms],
     images_per_step: int,
     listen: Listener,
 ) -> dict[str, float]:
@@ -84,7 +94,7 @@ def steps_up_to(
     ``step`` makes one and returns its terms, ``loss`` among them. The process's global generators
     are left as they were found.
     """
-    sums: dict[str, float] = {}
+    sums: Terms = {}
     first_step, began = state.step, time.perf_counter()
     with torch.random.fork_rng():
         while state.step < num_steps:
@@ -92,7 +102,9 @@ def steps_up_to(
             state.step += 1
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0.0) + value
+            if state.step == num_steps:
+                float(terms["loss"])  # the clock is read when a GPU has done what it was told
             made = (state.step - first_step) * images_per_step
             rate = made / max(1e-9, time.perf_counter() - began)
-            listen(Progress(state.step, num_steps, terms["loss"], rate, terms), state)
-    return {name: value / (state.step - first_step) for name, value in sums.items()}
+            listen(Progress(state.step, num_steps, rate, terms), state)
+    return {name: float(value) / (state.step - first_step) for name, value in sums.items()}

@@ -33,7 +33,7 @@ from trainables.state import Listener, TrainState, check_shares, steps_up_to
 from trainables.teachers import StudentIsTeacher, TeacherRule
 from trainables.terms import StepTerms
 from trainables.update import Learner, Precision, autocast, update, wrap
-from trainables.worker import Worker
+from trainables.worker import Terms, Worker
 
 
 class StepCount(Spec):
@@ -163,7 +163,7 @@ def fit(
     loader = Loader(
         spec.batch,
         spec.objective,
-        data,
+        data.near(worker.device),
         state.running.num_classes,
         seed=seed,
         worker=worker,
@@ -186,7 +186,7 @@ class _Stepper:
             self._learner(partner.network, partner.network, partner.optimiser) if partner else None
         )
 
-    def step(self, moment: Moment) -> dict[str, float]:
+    def step(self, moment: Moment) -> Terms:
         """Make the step of this moment; its terms by name."""
         spec, state = self._spec, self._state
         rate = spec.optimiser.rate_at(moment.step, moment.num_steps)
@@ -218,7 +218,7 @@ class _Stepper:
             self._worker,
         )
 
-    def _move(self, moment: Moment, rate: float) -> dict[str, float]:
+    def _move(self, moment: Moment, rate: float) -> Terms:
         """The student's step, and a peer's."""
         state, partner = self._state, self._state.partner
         if partner is None:
@@ -249,7 +249,7 @@ class _Stepper:
 
     def _train(
         self, learner: Learner, pool: PoolRows | None, running: Running, moment: Moment, name: str
-    ) -> dict[str, float]:
+    ) -> Terms:
         goal, loader = self._spec.objective, self._loader
         rows, beside = loader.supervised(moment), None
         if pool is not None:
@@ -266,7 +266,7 @@ class _Stepper:
             return told
         return told | {"consistency_accepted": pool.accepted_share}
 
-    def _meta(self, spec: MetaTeacher, moment: Moment, rate: float) -> dict[str, float]:
+    def _meta(self, spec: MetaTeacher, moment: Moment, rate: float) -> Terms:
         partner = self._state.partner
         assert partner is not None  # noqa: S101 - built with the state
         assert self._partner is not None  # noqa: S101

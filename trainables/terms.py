@@ -33,17 +33,16 @@ class StepTerms:
     pool: PoolRows | None
 
     def of(self, log_probs: Tensor, mass: Tensor, term: Tensor) -> dict[str, Tensor]:
-        """Terms by name, each a scalar; log_probs and mass [b, C], the rows' terms [b]."""
-        term = term.to(log_probs.device)
+        """Terms by name, each a scalar; log_probs, mass [b, C], the rows' terms [b] on the CPU."""
         found = self._row_terms(log_probs, self._annealed(log_probs, mass, term), term)
         if self.goal.entropy is not None:
-            mine = log_probs[_counted(self.goal.entropy.rows, term)]
+            mine = _rows_where(_counted(self.goal.entropy.rows, term), log_probs)
             weight = self.moment.value(self.goal.entropy.weight)
             found["entropy"] = entropy_rows(mine).sum() * weight / self._num(self.goal.entropy.rows)
         if self.goal.balance is not None:
             found["balance"] = self._balance(log_probs, term)
         if self.pool is not None and self.goal.consistency and self.goal.consistency.fairness != 0:
-            found["fairness"] = self._fairness(log_probs[term == POOL], self.pool)
+            found["fairness"] = self._fairness(_rows_where(term == POOL, log_probs), self.pool)
         return found
 
     def _row_terms(self, log_probs: Tensor, mass: Tensor, term: Tensor) -> dict[str, Tensor]:
@@ -54,17 +53,20 @@ class StepTerms:
         if self.goal.consistency is not None:
             losses.append(("consistency", POOL, self.goal.consistency.loss))
         term = torch.where(term == DEBIASING, POOL, term)
-        return {
-            name: loss.rows(log_probs[term == number], mass[term == number]).sum()
-            for name, number, loss in losses
-        }
+        found = {}
+        for name, number, loss in losses:
+            mine = term == number
+            told, wanted = _rows_where(mine, log_probs), _rows_where(mine, mass)
+            found[name] = loss.rows(told, wanted).sum()
+        return found
 
     def _annealed(self, log_probs: Tensor, mass: Tensor, term: Tensor) -> Tensor:
         kind = self.goal.labelled.anneal
         if kind == "none":
             return mass
         bound = annealing_bound(kind, self.moment.share, log_probs.shape[1])
-        return torch.where((term == LABELLED)[:, None], annealed(log_probs, mass, bound), mass)
+        labelled = (term == LABELLED).to(mass.device)
+        return torch.where(labelled[:, None], annealed(log_probs, mass, bound), mass)
 
     def _balance(self, log_probs: Tensor, term: Tensor) -> Tensor:
         goal = self.goal.balance
@@ -73,7 +75,7 @@ class StepTerms:
         if goal.target == "labelled":
             rows = torch.from_numpy(self.loader.data.class_rows(log_probs.shape[1]))
             target = (rows / rows.sum()).to(target)
-        probs = log_probs[_counted(goal.rows, term)].exp()
+        probs = _rows_where(_counted(goal.rows, term), log_probs).exp()
         value = penalty(probs, self.loader.worker, lambda mean: balance_penalty(mean, target))
         return self.moment.value(goal.weight) * value
 
@@ -112,6 +114,11 @@ def penalty(probs: Tensor, worker: Worker, of: Callable[[Tensor], Tensor]) -> Te
         (slope,) = torch.autograd.grad(value, mean)
     through = (probs.sum(dim=0) * slope).sum() / rows
     return through - through.detach() + value.detach() * (len(probs) / float(rows))
+
+
+def _rows_where(chosen: Tensor, values: Tensor) -> Tensor:
+    """The chosen rows, bool [b] on the CPU, of values [b, ...]: counted there, no GPU waits."""
+    return values[chosen.nonzero()[:, 0].to(values.device, non_blocking=True)]
 
 
 def _counted(rows: str, term: Tensor) -> Tensor:

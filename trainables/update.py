@@ -19,7 +19,7 @@ from trainables.models import synchronised
 from trainables.randomness import derive, seed_device
 from trainables.schedules import Moment
 from trainables.terms import StepTerms
-from trainables.worker import Worker
+from trainables.worker import Terms, Worker
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -62,7 +62,7 @@ def update(
     *,
     name: str,
     beside: Beside | None = None,
-) -> dict[str, float]:
+) -> Terms:
     """Train on these rows; each term's value over the rows of all workers, and their sum.
 
     ``name`` tells networks of one step apart that draw dropout; ``beside`` holds auxiliary terms.
@@ -85,8 +85,7 @@ def update(
         for term_name, value in found.items():
             sums[term_name] = sums.get(term_name, 0) + value.detach()
     learner.move()
-    totals = worker.total(torch.stack([*sums.values()])).tolist()
-    return {"loss": sum(totals), **dict(zip(sums, totals, strict=True))}
+    return worker.totals(sums)
 
 
 def _num_pieces(loader: Loader, worker: Worker) -> int:

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from trainables.pool_mean import PoolMean
 
+Terms = dict[str, float | Tensor]
+"""Values of a step's terms by name, ``loss`` among them; scalars on a GPU need not be there yet."""
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -33,6 +36,11 @@ class Worker:
             value = value.clone()
             dist.all_reduce(value)
         return value
+
+    def totals(self, parts: dict[str, Tensor]) -> Terms:
+        """Each part summed over all workers, float64, and as ``loss`` the sum of them all."""
+        found = self.total(torch.stack([*parts.values()])).double()
+        return {"loss": found.sum(), **dict(zip(parts, found.unbind(), strict=True))}
 
     def total_mean(self, mean: PoolMean) -> PoolMean:
         """The mean over the rows of all workers, exactly."""

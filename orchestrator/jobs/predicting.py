@@ -48,7 +48,7 @@ def predict_in_passes(
             shown = (
                 decoded
                 if not view
-                else _view(decoded, labelling.view, seed=derive(seed, "view", view))
+                else _view(decoded, labelling.view, device, seed=derive(seed, "view", view))
             )
             for number in range(labelling.passes):
                 names = ("view", view, number) if view else ("pass", number)
@@ -68,17 +68,17 @@ def predict_in_passes(
     return replace(found, features=passes[0].features)
 
 
-def _view(decoded: Decoded, spec: ViewSpec, *, seed: int) -> Decoded:
+def _view(decoded: Decoded, spec: ViewSpec, device: torch.device, *, seed: int) -> Decoded:
     """A view of the images or features, each drawn by its place in the fragment."""
     pixels = np.empty_like(decoded.pixels)
     features, total = pixels.dtype != np.uint8, len(pixels)
     view = view_of(spec, features=features)
     for at in range(0, total, ROWS_IN_PASSES):
         rows = range(at, min(total, at + ROWS_IN_PASSES))
-        images = as_floats(torch.from_numpy(decoded.pixels[rows.start : rows.stop]))
+        images = as_floats(torch.from_numpy(decoded.pixels[rows.start : rows.stop]).to(device))
         found = view(images, seed=seed, rows=rows, of=total)
         stored = found if features else found.mul_(255).round_()
-        pixels[rows.start : rows.stop] = stored.numpy()
+        pixels[rows.start : rows.stop] = stored.cpu().numpy()
     return replace(decoded, pixels=pixels)
 
 

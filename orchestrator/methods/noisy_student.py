@@ -10,8 +10,8 @@ is strong views and dropout (stochastic depth where the timm model has it).
 from orchestrator.method import Method
 from orchestrator.recipe import Recipe, RoundPolicy
 from trainables.batches import BatchPlan
-from trainables.models import SmallCnn
 from trainables.objective import LabelledTerm, Objective
+from trainables.own_networks import SmallCnn
 from trainables.selectors.fixed import ClassTopK
 from trainables.student import StepCount, TrainingSpec
 from trainables.targets import TargetSpec

@@ -26,9 +26,10 @@ from tests.trainables.test_student import (
 from trainables.batches import BatchPlan
 from trainables.checkpoint import state_from_bytes, state_to_bytes
 from trainables.losses import GeneralisedCrossEntropy
-from trainables.models import SmallCnn, TimmModel, batch_statistics, build, freeze_all_but
+from trainables.models import TimmModel, batch_statistics, build, freeze_all_but
 from trainables.objective import ConsistencyTerm, EntropyTerm, Objective
 from trainables.optimiser import OptimiserSpec
+from trainables.own_networks import SmallCnn
 from trainables.selectors.fixed import Everything
 from trainables.student import TrainingSpec, fit
 from trainables.worker import Worker

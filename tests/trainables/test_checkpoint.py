@@ -11,9 +11,10 @@ from trainables.checkpoint import (
     weights_from_bytes,
     weights_to_bytes,
 )
-from trainables.models import SmallCnn, TimmModel, build
+from trainables.models import TimmModel, build
 from trainables.objective import ConsistencyTerm, Objective
 from trainables.optimiser import OptimiserSpec
+from trainables.own_networks import SmallCnn
 from trainables.pool_mean import pool_mean
 from trainables.selectors.running import Batch, Memory
 from trainables.state import TrainState

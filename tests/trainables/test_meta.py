@@ -12,8 +12,9 @@ from trainables.augment import ViewSpec
 from trainables.batches import BatchPlan, Source, TrainingSet
 from trainables.loader import Loader
 from trainables.meta import meta_step
-from trainables.models import SmallCnn, build
+from trainables.models import build
 from trainables.objective import Objective
+from trainables.own_networks import SmallCnn
 from trainables.partners import MetaTeacher, Partner
 from trainables.schedules import Moment
 from trainables.selectors.running import Memory, Running

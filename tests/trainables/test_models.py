@@ -1,17 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from trainables.models import (
-    Mlp,
-    SmallCnn,
-    TimmModel,
-    build,
-    classifier_of,
-    logits_and_features,
-    num_parameters,
-)
+from trainables.models import TimmModel, build, classifier_of, logits_and_features, num_parameters
+from trainables.own_networks import Mlp, SmallCnn, WideResnet
 
 
 def seeded(spec, channels=1, size=28, num_classes=10, seed=0):
@@ -24,11 +19,15 @@ CASES = [
     (SmallCnn(), 1, 28, 10),
     (SmallCnn(width=8, norm="group", dropout=0.5), 3, 32, 4),
     (SmallCnn(width=8), 1, 8, 2),
+    (WideResnet(depth=10, width=1), 3, 32, 10),
+    (WideResnet(depth=16, width=1, dropout=0.5), 1, 28, 4),
     (Mlp(), 12, 1, 3),
     (Mlp(hidden=16, dropout=0.5), 2, 4, 3),
     (TimmModel(name="resnet18"), 1, 28, 10),
     (TimmModel(name="resnet18", drop_rate=0.1, drop_path_rate=0.1), 3, 32, 5),
     (TimmModel(name="vit_tiny_patch16_224"), 3, 32, 7),
+    (TimmModel(name="vit_tiny_patch16_224", input_size=48), 3, 32, 7),
+    (TimmModel(name="test_efficientnet", input_size=64, normalise=True), 1, 28, 3),
     (TimmModel(name="vit_tiny_patch16_224", drop_path_rate=0.1), 1, 48, 2),
 ]
 
@@ -135,6 +134,58 @@ def test_a_local_file_of_another_class_count_is_refused(tmp_path):
     save_file(seeded(TimmModel(name="resnet18"), num_classes=3).state_dict(), path)
     with pytest.raises(RuntimeError, match="size mismatch"):
         seeded(TimmModel(name="resnet18", checkpoint=path), num_classes=4)
+
+
+def published(tmp_path: Path) -> Path:
+    """A file of weights with a thousand classes, as timm publishes them."""
+    path = tmp_path / "published.safetensors"
+    save_file(seeded(TimmModel(name="test_resnet"), 3, 32, 1000).state_dict(), path)
+    return path
+
+
+def test_a_new_classifier_begins_on_the_published_weights_of_all_other_layers(tmp_path):
+    path = published(tmp_path)
+    spec = TimmModel(name="test_resnet", checkpoint=path, new_classifier=True)
+    network, weights = seeded(spec, 3, 32, 5, seed=3).network, load_file(path)
+    own = network.state_dict()
+    assert own["fc.weight"].shape == (5, weights["fc.weight"].shape[1])
+    same = [name for name in own if not name.startswith("fc")]
+    assert all(torch.equal(own[name], weights[name]) for name in same)
+
+
+def test_published_weights_of_another_network_are_refused_with_what_does_not_fit(tmp_path):
+    spec = TimmModel(name="test_vit", checkpoint=published(tmp_path), new_classifier=True)
+    with pytest.raises(ValueError, match="does not fit VisionTransformer: .* missing, .* unknown"):
+        seeded(spec, 3, 32, 5)
+
+
+def test_images_reach_published_weights_scaled_and_normalised_as_they_expect():
+    plain = seeded(TimmModel(name="resnet18"), 3, 48, 5).eval()
+    spec = TimmModel(name="resnet18", input_size=48, normalise=True)
+    model = seeded(spec, 3, 32, 5).eval()
+    model.network.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    large = nn.functional.interpolate(images, (48, 48), mode="bicubic", antialias=True)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = plain((large - mean.view(-1, 1, 1)) / std.view(-1, 1, 1))
+    assert torch.allclose(model(images), expected, atol=1e-5)
+
+
+def test_colours_are_normalised_for_published_weights_and_left_alone_otherwise():
+    name = "test_resnet"
+    assert TimmModel(name=name, pretrained=True).normalised
+    assert TimmModel(name=name, checkpoint=Path("x"), new_classifier=True).normalised
+    assert not TimmModel(name=name, checkpoint=Path("x")).normalised
+    assert not TimmModel(name=name, pretrained=True, normalise=False).normalised
+
+
+def test_wrn_28_2_has_the_published_number_of_parameters():
+    assert num_parameters(seeded(WideResnet(), 3, 32, 10)) == 1_467_610
+
+
+def test_a_wide_residual_network_of_an_impossible_depth_is_refused():
+    with pytest.raises(ValueError, match="10, 16, 22, 28"):
+        WideResnet(depth=18)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet"])

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from trainables.models import SmallCnn, build
+from trainables.models import build
 from trainables.optimiser import OptimiserSpec
+from trainables.own_networks import SmallCnn
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=60)
 KINDS = pytest.mark.parametrize("kind", ["sgd", "adamw"])

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from trainables.combining import Specialists, combined
-from trainables.models import SmallCnn, build, logits_and_features
+from trainables.models import build, logits_and_features
+from trainables.own_networks import SmallCnn
 from trainables.specialists import Restricted, class_parts
 
 GENERAL = [[0.4, 0.2, 0.3, 0.1], [0.25, 0.25, 0.25, 0.25]]

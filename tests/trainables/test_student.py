@@ -18,7 +18,7 @@ from trainables.checkpoint import (
     weights_to_bytes,
 )
 from trainables.losses import SymmetricCrossEntropy
-from trainables.models import SmallCnn, build
+from trainables.models import build
 from trainables.objective import (
     BalanceTerm,
     ConsistencyTerm,
@@ -28,6 +28,7 @@ from trainables.objective import (
     SelectedTerm,
 )
 from trainables.optimiser import OptimiserSpec
+from trainables.own_networks import SmallCnn
 from trainables.schedules import Linear, SigmoidRamp
 from trainables.selectors.adaptive import FlexThreshold, RelativeThreshold
 from trainables.selectors.fixed import Threshold

@@ -3,7 +3,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from trainables.models import SmallCnn, build
+from trainables.models import build
+from trainables.own_networks import SmallCnn
 from trainables.teachers import (
     ExponentialAverage,
     QueueMean,

@@ -23,7 +23,7 @@ from trainables.selectors.running import Memory, Running
 from trainables.state import Listener, TrainState, check_shares, steps_up_to
 from trainables.tasks.kinds import Points
 from trainables.update import autocast, wrap
-from trainables.worker import Worker
+from trainables.worker import Terms, Worker
 
 
 def begin_landmarks(
@@ -102,7 +102,7 @@ class _Stepper:
             calm = state.partner
             self._calm = _Moving(calm.network, wrap(calm.network, worker), calm.optimiser)
 
-    def step(self, moment: Moment) -> dict[str, float]:
+    def step(self, moment: Moment) -> Terms:
         """Make the step of this moment; its terms by name."""
         spec, state = self._spec, self._state
         rate = spec.optimiser.rate_at(moment.step, moment.num_steps)
@@ -121,7 +121,7 @@ class _Stepper:
         teachers.follow(spec.teacher, state.teacher, state.student, moment.step, state.snapshots)
         return told
 
-    def _two(self, moment: Moment, rate: float, batch: KnownBatch) -> dict[str, float]:
+    def _two(self, moment: Moment, rate: float, batch: KnownBatch) -> Terms:
         """One step of both networks, then their exchange."""
         assert self._calm is not None and self._spec.two_sources is not None  # noqa: S101
         assert isinstance(self._calm.network, LandmarkNetwork)  # noqa: S101
@@ -166,7 +166,7 @@ class _Stepper:
         with autocast(self._spec.precision, self._worker.device):
             return Maps(*moving.wrapped(images.contiguous(memory_format=torch.channels_last)))
 
-    def _move(self, moving: "_Moving", terms: dict[str, Tensor], rate: float) -> dict[str, float]:
+    def _move(self, moving: "_Moving", terms: dict[str, Tensor], rate: float) -> Terms:
         """One optimiser step down the sum of the terms, which are shares of all workers' sums."""
         for group in moving.optimiser.param_groups:
             group["lr"] = rate
@@ -176,8 +176,7 @@ class _Stepper:
         if most := self._spec.optimiser.max_grad_norm:
             nn.utils.clip_grad_norm_(moving.network.parameters(), most)
         moving.optimiser.step()
-        totals = self._worker.total(loss.detach()).tolist()
-        return {"loss": sum(totals), **dict(zip(terms, totals, strict=True))}
+        return self._worker.totals({name: value.detach() for name, value in terms.items()})
 
 
 @dataclass(frozen=True)

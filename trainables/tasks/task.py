@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter
 from torch import nn
 
 from trainables.landmarks.network import LandmarkNetworkSpec
-from trainables.models import AnyModel, Mlp, SmallCnn, TimmModel
+from trainables.models import AnyModel, TimmModel
 from trainables.tasks.classification import Classification
 from trainables.tasks.kinds import Classes, TaskSpec
 from trainables.tasks.landmarks import Landmarks
@@ -25,7 +25,7 @@ from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown
 AnyStudent = AnyModel | LandmarkNetworkSpec
 ANY_STUDENT: TypeAdapter[AnyStudent] = TypeAdapter(
     Annotated[
-        SmallCnn | TimmModel | Mlp | LandmarkNetworkSpec,
+        AnyModel | LandmarkNetworkSpec,
         Field(discriminator="kind"),
     ]
 )
@@ -77,7 +77,8 @@ def without_weights(student: AnyStudent) -> AnyStudent:
     """The same network begun at random: its weights come from elsewhere."""
     plain = student.model_copy(update={"checkpoint": None})
     if isinstance(plain, TimmModel):
-        return plain.model_copy(update={"pretrained": False})
+        same = {"pretrained": False, "new_classifier": False, "normalise": plain.normalised}
+        return plain.model_copy(update=same)
     if isinstance(plain, LandmarkNetworkSpec) and plain.backbone.kind == "timm":
         backbone = plain.backbone.model_copy(update={"pretrained": False})
         return plain.model_copy(update={"backbone": backbone})

@@ -12,7 +12,8 @@ from trainables.landmarks.elements import selected_rows
 from trainables.landmarks.found import FoundPoints
 from trainables.landmarks.network import LandmarkNetworkSpec, Pyramid, TimmBackbone
 from trainables.landmarks.tables import point_predictions, point_selection, prediction_table
-from trainables.models import SmallCnn, TimmModel
+from trainables.models import TimmModel
+from trainables.own_networks import SmallCnn
 from trainables.tasks.kinds import Classes, Points
 from trainables.tasks.task import ANY_STUDENT, Task, task_of, without_weights
 
@@ -271,6 +272,13 @@ def test_a_student_without_weights_of_its_own_asks_for_none(student):
     assert plain["checkpoint"] is None
     assert not plain.get("pretrained", False)
     assert not plain.get("backbone", {}).get("pretrained", False)
+
+
+def test_a_student_without_weights_of_its_own_still_normalises_as_its_teacher_does():
+    student = TimmModel(name="resnet18", checkpoint="somewhere.safetensors", new_classifier=True)
+    plain = without_weights(student)
+    assert not plain.new_classifier
+    assert plain.normalised
 
 
 def test_the_columns_of_a_prediction_table_are_those_of_its_schema():
