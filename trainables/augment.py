@@ -185,9 +185,9 @@ def _cut(params: dict[str, Tensor], rows: Tensor, of: int, device: torch.device)
         elif name == "batch_prob":
             cut[name] = value[rows]
         elif value.ndim and len(value) == int(hit.sum()) and name != "order":
-            cut[name] = value[chosen].to(device)
+            cut[name] = value[chosen].to(device, non_blocking=True)
         elif value.ndim and len(value) == of:
-            cut[name] = value[rows].to(device)
+            cut[name] = value[rows].to(device, non_blocking=True)
         else:
             cut[name] = value
     return cut

@@ -61,7 +61,8 @@ class Source:
 
     def images(self, at: Sequence[int] | np.ndarray, device: torch.device) -> Tensor:
         """Images float32 [len(at), C, H, W] in [0, 1], or features, on ``device``."""
-        places = torch.from_numpy(self.rows[np.asarray(at)]).to(self.bank.device)
+        places = torch.from_numpy(self.rows[np.asarray(at)])
+        places = places.to(self.bank.device, non_blocking=True)
         return as_floats(self.bank[places].to(device, non_blocking=True))
 
     def target_mass(self, at: np.ndarray, num_classes: int, smoothing: float = 0.0) -> Tensor:

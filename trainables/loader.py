@@ -104,8 +104,9 @@ class Loader:
         share = torch.from_numpy(np.maximum(drawn, 1 - drawn)[mine]).float()
         needed, where = np.unique(np.concatenate([mine, partner]), return_inverse=True)
         images, mass = self._rows(needed, moment)
-        own, other = torch.from_numpy(where[: len(mine)]), torch.from_numpy(where[len(mine) :])
-        share = share.to(images.device)
+        places = torch.from_numpy(where).to(images.device, non_blocking=True)
+        own, other = places[: len(mine)], places[len(mine) :]
+        share = share.to(images.device, non_blocking=True)
         return Rows(
             mixed(images[own], images[other], share), mixed(mass[own], mass[other], share), term
         )
@@ -210,7 +211,7 @@ class Loader:
             second = rows[rows >= self._labelled_views] - self._labelled_views
             parts.append(self._selected_rows(second, moment))
         images, mass = (torch.cat(each) for each in zip(*parts, strict=True))
-        return images, mass.to(images.device)
+        return images, mass.to(images.device, non_blocking=True)
 
     def _labelled_rows(self, rows: np.ndarray, moment: Moment) -> tuple[Tensor, Tensor]:
         plan, term, source = self.plan, self._goal.labelled, self.data.labelled
