@@ -4,7 +4,7 @@ INSTALLED := .venv/.installed
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
 
-.PHONY: demo test test-slow chaos format clean
+.PHONY: demo test test-slow test-gpu chaos format clean
 
 demo: $(INSTALLED)  ## play real rounds on real digits; the second time everything is in the store
 	@$(BIN)/selftrain prepare digits --out data/digits --labelled-per-class 10 --validation 200 --test 450
@@ -21,6 +21,9 @@ test-slow: $(INSTALLED)  ## tests that kill processes or train for longer
 
 chaos: $(INSTALLED)  ## processes, nodes and storage that fail for minutes; launchers on real clusters
 	$(PYTEST) -m chaos
+
+test-gpu: $(INSTALLED)  ## a GPU trains as the CPU does, and every method plays on it
+	$(BIN)/pytest -n 4 tests/trainables/test_gpu.py tests/orchestrator/test_methods.py
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

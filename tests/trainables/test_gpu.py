@@ -16,7 +16,10 @@ from trainables.student import TrainingSpec, fit, start
 from trainables.teachers import ExponentialAverage
 from trainables.worker import Worker
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
+]
 CLASSES, GPU = 4, torch.device("cuda:0")
 SPECS = {
     "rounds": TrainingSpec(
