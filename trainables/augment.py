@@ -14,6 +14,9 @@ from torch import Tensor
 from trainables.randomness import seed_device
 from trainables.spec import Spec
 
+RGB = 3
+"""Channels of colour images."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -34,6 +37,16 @@ class ViewSpec(Spec):
     """Largest change of brightness either way, as a share."""
     contrast: Share = 0.0
     """Largest change of contrast either way, as a share."""
+    saturation: Share = 0.0
+    """Largest change of saturation either way, as a share; acts on colour images alone."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest turn of hues either way, as a share of the circle; acts on colour images alone."""
+    posterize: Share = 0.0
+    """Probability that an image keeps 4 to 8 of its 8 bits."""
+    solarize: Share = 0.0
+    """Probability that values above a threshold, drawn from 0 to 1, are inverted."""
+    sharpen: Share = 0.0
+    """Probability that an image is sharpened, by up to twice the difference to its blur."""
     erase: Share = 0.0
     """Probability that a rectangle is erased."""
     erase_share: Annotated[float, Field(gt=0, le=0.9)] = 0.25
@@ -65,7 +78,8 @@ class View:
     """Draws one view of a batch of images in [0, 1]."""
 
     def __init__(self, spec: ViewSpec) -> None:
-        self._stages = _stages(spec)
+        self._of_colour = _stages(spec, colour=True)
+        self._of_others = _stages(spec, colour=False)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, *, seed: int, rows: Sequence[int], of: int) -> Tensor:
@@ -100,12 +114,13 @@ class View:
             return images, []
         device = images.device
         index = torch.as_tensor(rows)
+        stages = self._of_colour if images.shape[1] == RGB else self._of_others
         with torch.random.fork_rng(devices=[]):
             seed_device(seed, torch.device("cpu"))  # where all parameters are drawn
-            for stage in self._stages:
+            for stage in stages:
                 params = stage.forward_parameters(torch.Size((of, *images.shape[1:])))
                 images = stage(images, params=_cut(params, index, of, device))
-        return images.clamp_(0, 1), self._stages
+        return images.clamp_(0, 1), stages
 
 
 class FeatureView:
@@ -138,7 +153,7 @@ def view_of(spec: ViewSpec, *, features: bool) -> View | FeatureView:
     return FeatureView(spec) if features else View(spec)
 
 
-def _stages(spec: ViewSpec) -> list[Any]:
+def _stages(spec: ViewSpec, *, colour: bool) -> list[Any]:
     from kornia import augmentation  # here: a second that processes which only label never need
 
     stages: list[Any] = []
@@ -162,6 +177,21 @@ def _stages(spec: ViewSpec) -> list[Any]:
         stages.append(
             augmentation.RandomContrast(contrast=(1 - spec.contrast, 1 + spec.contrast), p=1.0)
         )
+    if spec.saturation and colour:
+        low, high = 1 - spec.saturation, 1 + spec.saturation
+        stages.append(augmentation.RandomSaturation(saturation=(low, high), p=1.0))
+    if spec.hue and colour:
+        stages.append(augmentation.RandomHue(hue=(-spec.hue, spec.hue), p=1.0))
+    if spec.posterize:
+        stages.append(augmentation.RandomPosterize(bits=(4.0, 8.0), p=spec.posterize))
+    if spec.solarize:
+        stages.append(
+            augmentation.RandomSolarize(
+                thresholds=(0.0, 1.0), additions=(0.0, 0.0), p=spec.solarize
+            )
+        )
+    if spec.sharpen:
+        stages.append(augmentation.RandomSharpness(sharpness=(0.0, 2.0), p=spec.sharpen))
     if spec.erase:
         stages.append(
             augmentation.RandomErasing(scale=(0.02, spec.erase_share), value=0.5, p=spec.erase)

@@ -15,6 +15,11 @@ ONE_AT_A_TIME = {
         "shear": 20.0,
         "brightness": 0.5,
         "contrast": 0.5,
+        "saturation": 0.5,
+        "hue": 0.2,
+        "posterize": 0.5,
+        "solarize": 0.5,
+        "sharpen": 0.5,
         "erase": 0.5,
     }.items()
 }
@@ -22,7 +27,7 @@ SPECS = {"weak": WEAK, "strong": STRONG} | ONE_AT_A_TIME
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 
 
-def images(num: int = 7, channels: int = 1) -> torch.Tensor:
+def images(num: int = 7, channels: int = 3) -> torch.Tensor:
     return torch.rand(num, channels, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
@@ -55,7 +60,7 @@ def test_a_row_has_the_same_view_however_the_batch_is_split(spec, split):
 @every_spec
 def test_a_batch_of_one_has_a_view(spec):
     for seed in range(20):
-        assert seen(spec, [0], seed, of=1).shape == (1, 1, 12, 12)
+        assert seen(spec, [0], seed, of=1).shape == (1, 3, 12, 12)
 
 
 @every_spec
@@ -104,7 +109,7 @@ def test_what_was_drawn_before_has_no_say(spec):
 
 
 def test_images_of_one_batch_get_different_views():
-    same = images(1).expand(7, 1, 12, 12).contiguous()
+    same = images(1).expand(7, 3, 12, 12).contiguous()
     found = View(WEAK)(same, seed=0, rows=range(7), of=7)
     assert len({tuple(image.ravel().tolist()) for image in found}) > 1
 
@@ -112,6 +117,31 @@ def test_images_of_one_batch_get_different_views():
 def test_a_sure_flip_is_a_flip():
     flipped = seen(STILL.model_copy(update={"flip": 1.0}), list(range(7)), 0)
     assert torch.equal(flipped, images().flip(3))
+
+
+@pytest.mark.parametrize("setting", ["saturation", "hue"])
+def test_colours_of_grey_images_are_left_alone(setting):
+    grey = images(channels=1)
+    found = View(ONE_AT_A_TIME[setting])(grey.clone(), seed=1, rows=range(7), of=7)
+    assert torch.equal(found, grey)
+
+
+def test_a_posterized_image_keeps_at_least_four_bits():
+    spec = STILL.model_copy(update={"posterize": 1.0})
+    stored = images(32).mul(255).round() / 255
+    found = View(spec)(stored.clone(), seed=0, rows=range(32), of=32)
+    lost = ((found * 255).round() % 2 == 0).all(dim=3).all(dim=2).all(dim=1)
+    assert lost.float().mean() > 0.7
+    assert (stored - found).min() >= -1e-6
+    assert (stored - found).max() <= 16 / 255
+
+
+def test_a_solarized_image_holds_each_value_or_its_inverse():
+    spec = STILL.model_copy(update={"solarize": 1.0})
+    found = View(spec)(images(16), seed=0, rows=range(16), of=16)
+    kept = torch.isclose(found, images(16), atol=1e-6)
+    assert torch.isclose(found[~kept], 1 - images(16)[~kept], atol=1e-6).all()
+    assert 0.2 < kept.float().mean() < 0.8
 
 
 def test_brightness_and_contrast_stay_within_their_share():
@@ -131,7 +161,7 @@ def test_an_erased_rectangle_is_no_larger_than_its_share():
 
 
 def test_no_images_have_no_views():
-    assert seen(STRONG, [], 0).shape == (0, 1, 12, 12)
+    assert seen(STRONG, [], 0).shape == (0, 3, 12, 12)
 
 
 @pytest.mark.parametrize(
