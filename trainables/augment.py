@@ -4,7 +4,7 @@ Random numbers are drawn for the *global* batch from a seed and then cut to the 
 an image gets the same view whatever the number of workers that share the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -156,47 +156,52 @@ def view_of(spec: ViewSpec, *, features: bool) -> View | FeatureView:
 def _stages(spec: ViewSpec, *, colour: bool) -> list[Any]:
     from kornia import augmentation  # here: a second that processes which only label never need
 
-    stages: list[Any] = []
+    stages = [*_geometry(spec), *_tones(spec, colour=colour)]
+    if spec.erase:
+        area = (0.02, spec.erase_share)
+        stages.append(augmentation.RandomErasing(scale=area, value=0.5, p=spec.erase))
+    return stages
+
+
+def _geometry(spec: ViewSpec) -> Iterator[Any]:
+    """What moves pixels."""
+    from kornia import augmentation
+
     if spec.flip:
-        stages.append(augmentation.RandomHorizontalFlip(p=spec.flip))
+        yield augmentation.RandomHorizontalFlip(p=spec.flip)
     if spec.translate or spec.rotate or spec.scale or spec.shear:
-        stages.append(
-            augmentation.RandomAffine(
-                degrees=spec.rotate,
-                translate=(spec.translate, spec.translate),
-                scale=(1 - spec.scale, 1 + spec.scale) if spec.scale else None,
-                shear=spec.shear or None,
-                padding_mode="reflection",
-                p=1.0,
-            )
+        yield augmentation.RandomAffine(
+            degrees=spec.rotate,
+            translate=(spec.translate, spec.translate),
+            scale=(1 - spec.scale, 1 + spec.scale) if spec.scale else None,
+            shear=spec.shear or None,
+            padding_mode="reflection",
+            p=1.0,
         )
+
+
+def _tones(spec: ViewSpec, *, colour: bool) -> Iterator[Any]:
+    """What changes values where they stand."""
+    from kornia import augmentation
+
     if spec.brightness:
-        low, high = 1 - spec.brightness, 1 + spec.brightness
-        stages.append(augmentation.RandomBrightness(brightness=(low, high), p=1.0))
+        around = (1 - spec.brightness, 1 + spec.brightness)
+        yield augmentation.RandomBrightness(brightness=around, p=1.0)
     if spec.contrast:
-        stages.append(
-            augmentation.RandomContrast(contrast=(1 - spec.contrast, 1 + spec.contrast), p=1.0)
-        )
+        yield augmentation.RandomContrast(contrast=(1 - spec.contrast, 1 + spec.contrast), p=1.0)
     if spec.saturation and colour:
-        low, high = 1 - spec.saturation, 1 + spec.saturation
-        stages.append(augmentation.RandomSaturation(saturation=(low, high), p=1.0))
+        around = (1 - spec.saturation, 1 + spec.saturation)
+        yield augmentation.RandomSaturation(saturation=around, p=1.0)
     if spec.hue and colour:
-        stages.append(augmentation.RandomHue(hue=(-spec.hue, spec.hue), p=1.0))
+        yield augmentation.RandomHue(hue=(-spec.hue, spec.hue), p=1.0)
     if spec.posterize:
-        stages.append(augmentation.RandomPosterize(bits=(4.0, 8.0), p=spec.posterize))
+        yield augmentation.RandomPosterize(bits=(4.0, 8.0), p=spec.posterize)
     if spec.solarize:
-        stages.append(
-            augmentation.RandomSolarize(
-                thresholds=(0.0, 1.0), additions=(0.0, 0.0), p=spec.solarize
-            )
+        yield augmentation.RandomSolarize(
+            thresholds=(0.0, 1.0), additions=(0.0, 0.0), p=spec.solarize
         )
     if spec.sharpen:
-        stages.append(augmentation.RandomSharpness(sharpness=(0.0, 2.0), p=spec.sharpen))
-    if spec.erase:
-        stages.append(
-            augmentation.RandomErasing(scale=(0.02, spec.erase_share), value=0.5, p=spec.erase)
-        )
-    return stages
+        yield augmentation.RandomSharpness(sharpness=(0.0, 2.0), p=spec.sharpen)
 
 
 def _cut(params: dict[str, Tensor], rows: Tensor, of: int, device: torch.device) -> dict[str, Any]:
