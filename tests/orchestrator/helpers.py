@@ -20,6 +20,11 @@ def slow(value: Any) -> Any:
     return pytest.param(value, marks=pytest.mark.slow)
 
 
+def chaos(value: Any) -> Any:
+    """A parameter whose test is left to `make chaos`."""
+    return pytest.param(value, marks=[pytest.mark.slow, pytest.mark.chaos])
+
+
 def play(config: RunConfig) -> RunRecord:
     """Play a run to its end without a word."""
     record, _ = play_run(config, Console(quiet=True), StopRequest())

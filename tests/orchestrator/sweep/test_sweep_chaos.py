@@ -24,7 +24,7 @@ from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweep.session import play_sweep
 from tests.conftest import MakeConfig
-from tests.orchestrator.helpers import play
+from tests.orchestrator.helpers import chaos, play
 from tests.orchestrator.processes import end, events, kill, ray_process, start, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -148,16 +148,18 @@ def two_workers_end_early(make: MakeConfig, launch: Launch, cluster) -> None:
     counted_once(config, choices, COMPLETE, PRUNED, PRUNED)
 
 
+@pytest.mark.chaos
 def test_trials_of_two_workers_that_end_early_leave_both_cpus(make_config, launch, two_cpus):
     two_workers_end_early(make_config, launch, two_cpus)
 
 
+@pytest.mark.chaos
 def test_trials_of_two_workers_that_end_early_do_so_with_a_dashboard_too(make_config, launch):
     with head(2, dashboard=True) as cluster:
         two_workers_end_early(make_config, launch, cluster)
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", chaos("ray")])
 def test_a_killed_sweep_goes_on_with_the_same_trials(make_config, launch, engine, tmp_path):
     choices = [GOOD, 90, 80]
     one = f"placement.engine={engine}"
@@ -184,7 +186,7 @@ def test_a_killed_sweep_goes_on_with_the_same_trials(make_config, launch, engine
     assert [t.values for t in plain_trials(config)] == [t.values for t in plain_trials(whole)]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, chaos(2)])
 def test_a_trial_whose_process_is_killed_is_played_again_and_counts_once(
     make_config, two_cpus, launch, workers
 ):
@@ -212,6 +214,7 @@ def test_a_trial_whose_process_is_killed_is_played_again_and_counts_once(
     assert 0 < counts["steps_this_attempt"] < counts["steps"]
 
 
+@pytest.mark.chaos
 def test_a_lost_node_loses_and_repeats_no_trial(make_config, launch):
     choices = [GOOD, 90, 80, 70]
     with head(1) as cluster:
@@ -229,7 +232,7 @@ def test_a_lost_node_loses_and_repeats_no_trial(make_config, launch):
     assert len(told) > len(set(told))  # the trial that ran there played its rounds again
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", chaos("ray")])
 def test_one_signal_stops_a_sweep_with_exit_code_75_and_it_goes_on(
     make_config, launch, engine, two_cpus
 ):

@@ -14,15 +14,14 @@ from orchestrator.sweep.session import play_sweep
 from orchestrator.tracking.metrics import COMPUTED, FOUND, STARTED, TRIALS, VALIDATION, Readings
 from tests.conftest import MakeConfig
 from tests.orchestrator.disks import grow, small_disk
+from tests.orchestrator.helpers import chaos
 from tests.orchestrator.processes import events
 from tests.orchestrator.sweep.helpers import RATE, SHARE
 from tests.orchestrator.sweep.test_conductor import Stand
 
 pytestmark = pytest.mark.ray
 LOCAL, RAY = "placement.engine=local", "placement.engine=ray"
-both_engines = pytest.mark.parametrize(
-    "engine", [LOCAL, pytest.param(RAY, marks=pytest.mark.slow)], ids=["local", "ray"]
-)
+both_engines = pytest.mark.parametrize("engine", [LOCAL, chaos(RAY)], ids=["local", "ray"])
 DIVERGES = 10.0
 """A learning rate that makes weights larger in every step, by this decay of weights."""
 KEEP = {"rule": "none"}
@@ -176,6 +175,7 @@ def test_what_the_cluster_can_never_give_is_refused_at_once(
     assert not list(config.runs.glob("*/study.journal"))
 
 
+@pytest.mark.chaos
 @pytest.mark.slow
 def test_a_sweep_out_of_time_stops_after_its_rounds_and_goes_on_with_the_same_trials(
     make_config, ray_cluster
