@@ -1,12 +1,14 @@
 """How cost grows with the pool: 10^4, 10^5 and 10^6 synthetic rows, labelled, selected, audited.
 
     python benchmarks/growth.py --rows 10000,100000,1000000 --engine ray
+    python benchmarks/growth.py --rows "" --trials 1000
 
 The pool is written straight into the tables of a data set, as a pipeline of one's own would: images
 are drawn by a seed, 28x28 grey, 4,096 rows a fragment. One short round, then labelling, selecting
 and auditing of the whole pool by the ray engine (two label actors of a thread each) or in this
 process. Each size is a process of its own, so that its peak memory is its own: with the ray engine
-that of the driver alone.
+that of the driver alone. ``--trials`` proposes so many trials of a sweep and tells made-up values,
+to show what the study itself costs as it grows.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +34,14 @@ from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
 from orchestrator.store.record import FileEntry
 from orchestrator.store.store import Store, entry_of
+from orchestrator.sweep.space import resolve_space
+from orchestrator.sweep.study import JOURNAL, Study
 from trainables import schemas
 from trainables.images import encode
 from trainables.tasks.kinds import Classes
 
+EVERY = 100
+"""Trials that are timed together."""
 FRAGMENT, SIZE, CLASSES, DISTINCT = 4096, 28, 10, 512
 
 
@@ -43,10 +50,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", default="10000,100000,1000000")
     parser.add_argument("--engine", choices=("ray", "local"), default="ray")
+    parser.add_argument("--trials", type=int, default=0)
     parser.add_argument("--one", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         sys.stdout.write(json.dumps(measure(args.one, args.engine)) + "\n")
+        return
+    if args.trials:
+        propose(args.trials)
+    if not args.rows:
         return
     print(
         "| pool rows | fragments | label, us a row | its start and end, s | select, us a row | "
@@ -61,6 +73,32 @@ def main() -> None:
         cells = [f"{-(-rows // FRAGMENT)}", *(f"{found[name]:.1f}" for name in names)]
         cells += [f"{found['record']:.0f}", f"{found['mib']:,.0f} MiB"]
         print(f"| {rows:,} | {' | '.join(cells)} |", flush=True)
+
+
+def propose(trials: int) -> None:
+    """Print what proposing a trial and telling its value costs, and the bytes that they take."""
+    tree = {
+        "name": "growth",
+        "data": "/nowhere",
+        "method": "default",
+        "sweep": {"fragments": ["selection", "curriculum", "training"], "trials": trials},
+    }
+    config = build_config(tree)
+    assert config.sweep is not None  # noqa: S101 - it stands above
+    print("| trials | a proposal and its value, ms | journal, bytes a trial |")
+    print("|---|---|---|")
+    with tempfile.TemporaryDirectory() as root:
+        study = Study(Path(root), "growth", config.sweep, resolve_space(config))
+        stream, began = np.random.default_rng(0), time.perf_counter()
+        for number in range(1, trials + 1):
+            proposal = study.next()
+            study.report(proposal.number, 0, float(stream.random()))
+            study.complete(proposal.number, [float(stream.random())])
+            if number % EVERY == 0:
+                ms = 1e3 * (time.perf_counter() - began) / EVERY
+                size = Path(root, JOURNAL).stat().st_size / number
+                print(f"| {number - EVERY + 1} to {number} | {ms:.0f} | {size:,.0f} |", flush=True)
+                began = time.perf_counter()
 
 
 def measure(rows: int, engine: str) -> dict[str, float]:
