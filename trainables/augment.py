@@ -79,7 +79,8 @@ class View:
 
     def __init__(self, spec: ViewSpec) -> None:
         self._of_colour = _stages(spec, colour=True)
-        self._of_others = _stages(spec, colour=False)
+        coloured = spec.saturation or spec.hue
+        self._of_others = _stages(spec, colour=False) if coloured else self._of_colour
 
     @torch.no_grad()
     def __call__(self, images: Tensor, *, seed: int, rows: Sequence[int], of: int) -> Tensor:

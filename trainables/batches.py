@@ -94,14 +94,13 @@ class TrainingSet:
         bank = self.labelled.bank
         if device.type == "cpu" or bank.nbytes > BANK_SHARE * torch.cuda.mem_get_info(device)[0]:
             return self
-        moved = {id(bank): bank.to(device)}
-
-        def on_device(source: Source | None) -> Source | None:
-            return source and replace(source, bank=moved.get(id(source.bank), source.bank))
-
-        labelled = replace(self.labelled, bank=moved[id(bank)])
-        selected, pool = on_device(self.selected), on_device(self.pool)
-        return replace(self, labelled=labelled, selected=selected, pool=pool)
+        moved = bank.to(device)
+        shared = {
+            name: replace(source, bank=moved)
+            for name in ("labelled", "selected", "pool")
+            if (source := getattr(self, name)) is not None and source.bank is bank
+        }
+        return replace(self, **shared)
 
     def class_rows(self, num_classes: int) -> np.ndarray:
         """Labelled rows of each class, int64 [C]."""

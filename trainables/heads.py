@@ -18,6 +18,11 @@ QUARTERS = 4
 """Turns that the head for them tells apart."""
 
 
+def rows_where(chosen: Tensor, values: Tensor) -> Tensor:
+    """The chosen rows, bool [b] on the CPU, of values [b, ...]: counted there, no GPU waits."""
+    return values[chosen.nonzero()[:, 0].to(values.device, non_blocking=True)]
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What a network and its heads say about rows; everything is float32."""
@@ -34,8 +39,8 @@ class Outputs:
 
     def rows(self, chosen: Tensor) -> "Outputs":
         """Those of the chosen rows, bool [b] on the CPU."""
-        at = chosen.nonzero()[:, 0].to(self.log_probs.device, non_blocking=True)
-        return Outputs(self.log_probs[at], {k: v[at] for k, v in self.heads.items()})
+        heads = {name: rows_where(chosen, values) for name, values in self.heads.items()}
+        return Outputs(rows_where(chosen, self.log_probs), heads)
 
 
 class Headed(nn.Module):

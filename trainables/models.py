@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, Self, runtime_checkable
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -38,6 +38,15 @@ class TimmModel(Spec):
     input_size: Annotated[int, Field(ge=16, le=2048)] | None = None
     """Scale images to this side inside the network, so that weights trained on large images serve
     small ones and views stay as cheap as the images are; None: as they come."""
+
+    @model_validator(mode="after")
+    def _leaves_out_what_is_there(self) -> Self:
+        if self.new_classifier and self.checkpoint is None:
+            raise ValueError(
+                "new_classifier leaves out that of a file: name it in checkpoint (pretrained "
+                "begins a new one by itself)"
+            )
+        return self
 
     @property
     def normalised(self) -> bool:

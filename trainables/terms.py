@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trainables.consistency import PoolRows
+from trainables.heads import rows_where
 from trainables.loader import DEBIASING, LABELLED, POOL, SELECTED, Loader
 from trainables.losses import balance_penalty, entropy_rows, fairness_penalty
 from trainables.objective import Objective, annealed, annealing_bound
@@ -36,13 +37,13 @@ class StepTerms:
         """Terms by name, each a scalar; log_probs, mass [b, C], the rows' terms [b] on the CPU."""
         found = self._row_terms(log_probs, self._annealed(log_probs, mass, term), term)
         if self.goal.entropy is not None:
-            mine = _rows_where(_counted(self.goal.entropy.rows, term), log_probs)
+            mine = rows_where(_counted(self.goal.entropy.rows, term), log_probs)
             weight = self.moment.value(self.goal.entropy.weight)
             found["entropy"] = entropy_rows(mine).sum() * weight / self._num(self.goal.entropy.rows)
         if self.goal.balance is not None:
             found["balance"] = self._balance(log_probs, term)
         if self.pool is not None and self.goal.consistency and self.goal.consistency.fairness != 0:
-            found["fairness"] = self._fairness(_rows_where(term == POOL, log_probs), self.pool)
+            found["fairness"] = self._fairness(rows_where(term == POOL, log_probs), self.pool)
         return found
 
     def _row_terms(self, log_probs: Tensor, mass: Tensor, term: Tensor) -> dict[str, Tensor]:
@@ -56,7 +57,7 @@ class StepTerms:
         found = {}
         for name, number, loss in losses:
             mine = term == number
-            told, wanted = _rows_where(mine, log_probs), _rows_where(mine, mass)
+            told, wanted = rows_where(mine, log_probs), rows_where(mine, mass)
             found[name] = loss.rows(told, wanted).sum()
         return found
 
@@ -75,7 +76,7 @@ class StepTerms:
         if goal.target == "labelled":
             rows = torch.from_numpy(self.loader.data.class_rows(log_probs.shape[1]))
             target = (rows / rows.sum()).to(target)
-        probs = _rows_where(_counted(goal.rows, term), log_probs).exp()
+        probs = rows_where(_counted(goal.rows, term), log_probs).exp()
         value = penalty(probs, self.loader.worker, lambda mean: balance_penalty(mean, target))
         return self.moment.value(goal.weight) * value
 
@@ -114,11 +115,6 @@ def penalty(probs: Tensor, worker: Worker, of: Callable[[Tensor], Tensor]) -> Te
         (slope,) = torch.autograd.grad(value, mean)
     through = (probs.sum(dim=0) * slope).sum() / rows
     return through - through.detach() + value.detach() * (len(probs) / float(rows))
-
-
-def _rows_where(chosen: Tensor, values: Tensor) -> Tensor:
-    """The chosen rows, bool [b] on the CPU, of values [b, ...]: counted there, no GPU waits."""
-    return values[chosen.nonzero()[:, 0].to(values.device, non_blocking=True)]
 
 
 def _counted(rows: str, term: Tensor) -> Tensor:

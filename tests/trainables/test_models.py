@@ -179,6 +179,11 @@ def test_colours_are_normalised_for_published_weights_and_left_alone_otherwise()
     assert not TimmModel(name=name, pretrained=True, normalise=False).normalised
 
 
+def test_a_new_classifier_without_a_file_is_refused():
+    with pytest.raises(ValueError, match="name it in checkpoint"):
+        TimmModel(name="test_resnet", new_classifier=True)
+
+
 def test_wrn_28_2_has_the_published_number_of_parameters():
     assert num_parameters(seeded(WideResnet(), 3, 32, 10)) == 1_467_610
 
