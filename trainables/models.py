@@ -137,9 +137,9 @@ def _load_but_classifier(path: Path, network: nn.Module) -> None:
     if lacking or unknown or other:
         shown = ", ".join(sorted(lacking | unknown | other)[:5])
         raise ValueError(
-            f"student.checkpoint: {path} does not fit {type(network).__name__}: {len(lacking)} "
+            f"checkpoint: {path} does not fit {type(network).__name__}: {len(lacking)} "
             f"tensors are missing, {len(unknown)} unknown, {len(other)} of other shapes ({shown}); "
-            "name the timm model and channels that it was trained with"
+            "name the timm model that it was trained with and give images its channels"
         )
     network.load_state_dict(found, strict=False)
 

@@ -40,10 +40,17 @@ STOP_EVERY_STEPS = 8
 
 
 def build_model(student: AnyStudent, form: Form, task: TaskSpec, seed: int) -> nn.Module:
-    """A network with the initial weights that the seed decides."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "weights"))
-        return task_of(task).network(student, form.channels, form.size)
+    """A network with the initial weights that the seed decides.
+
+    Raises:
+        ConfigError: There is no such network, or its file of weights is for another one.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "weights"))
+            return task_of(task).network(student, form.channels, form.size)
+    except (ValueError, RuntimeError) as error:  # torch's own where shapes differ
+        raise ConfigError(f"recipe.student: {error}") from error
 
 
 def load_teacher(store: Store, job: Job, train: str, checkpoint: int | None = None) -> nn.Module:
