@@ -96,10 +96,6 @@ class Delivered:
             ConfigError: Such a student can't be asked so.
         """
         card, asked = self.card, how or self.card.scoring
-        if asked.views > 1 and isinstance(card.task, Points):
-            raise ConfigError(
-                "points are not averaged over views: leave views at 1 (flips may be on)"
-            )
         if asked.flips and isinstance(card.form, FeatureForm):
             raise ConfigError("features have no mirror image: leave flips off")
         decoded = decode_rows(rows, card.form)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from orchestrator.recipe import ImageSpec, RoundPolicy, ScoringSpec
+from trainables.augment import WEAK, ViewSpec
 from trainables.landmarks.elements import PointRanking
 from trainables.landmarks.network import LandmarkNetworkSpec
 from trainables.landmarks.settings import LandmarkTraining
@@ -29,6 +30,11 @@ class LandmarkLabelling(Spec):
     to them."""
     flips: bool = False
     """Find points in the mirror image as well, and take the mean of both."""
+    views: Annotated[int, Field(ge=1, le=100)] = 1
+    """Views in which points are found: the image itself, then weak views of it. The label is their
+    mean, moved back onto the image."""
+    view: ViewSpec = WEAK
+    """How these weak views are drawn."""
     candidates: Annotated[int, Field(ge=1, le=1024)] = 32
     """Cells of the centre map that are decoded."""
     precision: Precision = "float32"
@@ -53,8 +59,8 @@ class LandmarkRecipe(Spec):
     scoring: ScoringSpec = ScoringSpec()
     """How students are asked when they are scored: as they are, or with mirror images."""
     ranking: PointRanking = "peak"
-    """What selectors order points by: the heatmap's mass at its peak, how narrow it is, or how near
-    the heatmap and the centre branch are."""
+    """What selectors order points by: the heatmap's mass at its peak, how narrow it is, how near
+    the heatmap and the centre branch are, or how near the points of several views are."""
     selector: PointSelector = ClassShare()
     """Which points become pseudo-labels, each on its own; its classes are the points' names."""
     weight: Literal["uniform", "confidence"] = "uniform"
@@ -71,8 +77,8 @@ class LandmarkRecipe(Spec):
         reads = self.training.batch.selected or self.training.reads_pool
         if self.policy.num_rounds > 1 and not reads:
             faults.append("no later round would read the pool: training.batch.selected is 0")
-        if self.scoring.views > 1:
-            faults.append("scoring.views must be 1: points are averaged over scoring.flips alone")
+        if self.ranking == "consistency" and self.labelling.views == 1:
+            faults.append("ranking: consistency compares views: set labelling.views to 2 or more")
         if faults:
             raise ValueError("; ".join(faults))
         return self

@@ -30,7 +30,7 @@ def tell(
         DataError: The network returns numbers that are not finite.
     """
     if isinstance(task, Points):
-        found_by = Asked(flips=how.flips)
+        found_by = Asked(flips=how.flips, views=how.views, view=how.view)
         return points_in(model, decoded, found_by, task, rows_per_pass=LANDMARK_ROWS, device=device)
     num, asked = task.num_names, LabellingSpec(temperature=temperature, **dict(how))
     if how.views == 1:

@@ -67,6 +67,8 @@ def asked(labelling: LandmarkLabelling, sigma_px: float) -> Asked:
     return Asked(
         tracking=labelling.tracking,
         flips=labelling.flips,
+        views=labelling.views,
+        view=labelling.view,
         candidates=labelling.candidates,
         precision=labelling.precision,
         sigma_px=sigma_px,

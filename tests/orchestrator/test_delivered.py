@@ -126,18 +126,11 @@ def test_a_run_whose_weights_are_gone_is_no_student(played, tmp_path):
 def test_points_of_an_exported_landmark_student_are_those_that_were_scored(
     make_dots_config, tmp_path
 ):
-    record = play(make_dots_config(method="landmark_supervised"))
+    record = play(make_dots_config("recipe.scoring.views=2", method="landmark_supervised"))
     export(record, tmp_path / "student")
     loaded = load_delivered(tmp_path / "student")
     assert scores(loaded, split_of(record, "test")) == record.rounds[0].test
     assert loaded.card.names == Dataset(record.config.data).manifest.classes
-
-
-def test_landmarks_are_not_asked_over_views(make_dots_config, tmp_path):
-    record = play(make_dots_config(method="landmark_supervised"))
-    export(record, tmp_path / "student")
-    with pytest.raises(ConfigError, match="points are not averaged over views"):
-        load_delivered(tmp_path / "student").predict(split_of(record, "test"), ScoringSpec(views=2))
 
 
 def test_equal_images_in_several_files_have_names_of_their_own(tmp_path):

@@ -29,6 +29,8 @@ ROUNDS = (
     "recipe.policy.num_rounds=2",
     "recipe.training.batch.selected=6",
     "recipe.training.steps.base=4",
+    "recipe.labelling.views=2",
+    "recipe.ranking=consistency",
 )
 TSAL = (
     "recipe.training.batch.pool=4",

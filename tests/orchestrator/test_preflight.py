@@ -11,6 +11,7 @@ from orchestrator.config import Placement
 from orchestrator.engines.ray_engine import RayEngine
 from orchestrator.errors import InfeasibleError
 from orchestrator.preflight import faults_of_nodes
+from tests.orchestrator.clusters import cluster_of
 from tests.orchestrator.s3 import environment
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
@@ -19,19 +20,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
 @pytest.fixture
 def two_nodes(s3) -> Iterator[str]:
     """A store that the second of two nodes can't reach."""
-    ray = ray_session.import_ray()
-    from ray.cluster_utils import Cluster
-
-    with environment({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3.port}"}):
-        cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-        )
+    with environment({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3.port}"}), cluster_of(1) as cluster:
         lost = cluster.add_node(num_cpus=1, env_vars={"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
         cluster.wait_for_nodes()
         with environment({"RAY_ADDRESS": cluster.address}):
             yield lost.unique_id
-        ray.shutdown()
-        cluster.shutdown()
 
 
 def test_a_node_that_can_not_reach_the_store_is_named(two_nodes, make_config, tmp_path):
@@ -43,10 +36,11 @@ def test_a_node_that_can_not_reach_the_store_is_named(two_nodes, make_config, tm
     assert found.found.startswith("not usable from node ")
     assert "NETWORK_CONNECTION" in found.found
     engine = RayEngine(Placement())
+    ray_session.connect(Placement())
+    assert [node["Alive"] for node in ray_session.import_ray().nodes()] == [True, True]
     try:
         with pytest.raises(InfeasibleError, match=r"can't be used from node .*can't be written"):
             engine._connected(store)
-        ray_session.connect(Placement())
         assert len(faults_of_nodes(store)) == 1
         assert faults_of_nodes(str(tmp_path / "shared")) == {}
     finally:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from trainables.beliefs import Beliefs
 from trainables.landmarks.tables import floats_of, pairs_of
 
-PointRanking = Literal["peak", "spread", "agreement"]
+PointRanking = Literal["peak", "spread", "agreement", "consistency"]
 
 
 def elements(table: pa.Table, ranking: PointRanking) -> Beliefs:

@@ -5,15 +5,18 @@ Legend: N images, K points.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainables.augment import PLAIN, View, ViewSpec
 from trainables.batches import as_floats
 from trainables.landmarks.decode import centre_candidates, fuse, nearest_candidate, peaks
-from trainables.landmarks.geometry import to_image
+from trainables.landmarks.geometry import inside, moved, renamed, to_image
 from trainables.landmarks.network import LandmarkNetwork, maps_of
+from trainables.randomness import derive
 from trainables.update import Precision, autocast
 
 
@@ -31,6 +34,9 @@ class FoundPoints:
     """Root mean squared distance of each heatmap's mass from the point, in pixels, [N, K]."""
     agreement: np.ndarray
     """exp(-d^2 / 2 sigma^2) of the distance d of heatmap and detection, float32 [N, K]."""
+    consistency: np.ndarray
+    """The same of the root mean squared distance of the views' points from their mean; NaN where
+    fewer than two views show the point, float32 [N, K]."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,25 @@ class Asked:
     """Share of the heatmap's points in the label; the rest is detection's."""
     flips: bool = False
     """Whether the mirror image is asked as well."""
+    views: int = 1
+    """Views that are asked: the image itself, then views drawn by ``view``."""
+    view: ViewSpec = PLAIN
+    """A view is drawn once, and moves all images alike: no row's label depends on the others."""
     candidates: int = 32
     """Cells of the centre map that are decoded."""
     precision: Precision = "float32"
     sigma_px: float = 3.0
-    """Distance of heatmap and detection, in pixels of the network's input, that counts as one."""
+    """Distance in pixels of the network's input that counts as one, in agreement and
+    consistency."""
+
+
+class _Told(NamedTuple):
+    """What is told of a block of views, in pixels of the network's input."""
+
+    points: Tensor
+    detection: Tensor
+    peak: Tensor
+    spread: Tensor
 
 
 @torch.inference_mode()
@@ -62,47 +82,83 @@ def find(
     """Points of images uint8 [N, C, H, W]; ``frames`` [N, 3] place them in the stored images."""
     assert isinstance(network, LandmarkNetwork)  # noqa: S101 - the task built it
     parts: list[tuple[Tensor, ...]] = []
+    view = View(asked.view)
+    shown = (pixels.shape[2], pixels.shape[3])
     for at in range(0, len(pixels), rows_per_pass):
         images = as_floats(torch.from_numpy(pixels[at : at + rows_per_pass]).to(device))
-        images = images.contiguous(memory_format=torch.channels_last)
-        told = _ask(network, images, asked)
-        if asked.flips:
-            told = _mean(told, _ask(network, images.flip(3), asked), images.shape[3], mirrored)
-        found, detected, peak, spread = told
+        told = [_ask(network, images, asked, mirrored)]
+        for number in range(1, asked.views):
+            drawn, matrices = view.with_geometry(
+                images, seed=derive(0, "view", number), rows=[0] * len(images), of=1
+            )
+            seen = _ask(network, drawn, asked, mirrored)
+            there = moved(told[0].points, matrices, mirrored)
+            outside = ~renamed(inside(there, shown), matrices, mirrored)
+            told.append(_back(seen, matrices, mirrored, outside))
+        found, apart = _together(told)
         frame = torch.from_numpy(frames[at : at + rows_per_pass]).to(device)
-        apart = (found - detected).square().sum(dim=2)
-        agreement = torch.exp(-apart / (2 * asked.sigma_px**2))
-        points = to_image(fuse(found, detected, asked.tracking), frame)
-        scale = frame[:, :1]
-        told = (points, to_image(detected, frame), peak, spread / scale, agreement)
-        parts.append(tuple(each.float().cpu() for each in told))
+        away = (found.points - found.detection).square().sum(dim=2)
+        agreement, consistency = (torch.exp(-d / (2 * asked.sigma_px**2)) for d in (away, apart))
+        points = to_image(fuse(found.points, found.detection, asked.tracking), frame)
+        detection, spread = to_image(found.detection, frame), found.spread / frame[:, :1]
+        part = (points, detection, found.peak, spread, agreement, consistency)
+        parts.append(tuple(each.float().cpu() for each in part))
     if not parts:
         num = len(mirrored)
         pairs, singles = np.zeros((0, num, 2), np.float32), np.zeros((0, num), np.float32)
-        return FoundPoints(pairs, pairs, singles, singles, singles)
+        return FoundPoints(pairs, pairs, singles, singles, singles, singles)
     return FoundPoints(*(torch.cat(each).numpy() for each in zip(*parts, strict=True)))
 
 
-def _ask(network: LandmarkNetwork, images: Tensor, asked: Asked) -> tuple[Tensor, ...]:
-    """Points by heatmap, by detection, peaks and spreads."""
+def _ask(network: LandmarkNetwork, images: Tensor, asked: Asked, mirrored: Sequence[int]) -> _Told:
+    """What one view tells, with its mirror image if that is asked."""
+    images = images.contiguous(memory_format=torch.channels_last)
+    told = _ask_once(network, images, asked)
+    if not asked.flips:
+        return told
+    over = torch.diag(torch.tensor([-1.0, 1.0, 1.0], device=images.device))
+    over[0, 2] = images.shape[3] - 1
+    other = _ask_once(network, images.flip(3), asked)
+    return _together([told, _back(other, over.expand(len(images), 3, 3), mirrored)])[0]
+
+
+def _ask_once(network: LandmarkNetwork, images: Tensor, asked: Asked) -> _Told:
     with autocast(asked.precision, images.device):
         maps = maps_of(network, images)
     found = peaks(maps.heat.float(), network.stride)
     candidates = centre_candidates(
         maps.centre.float(), maps.offsets.float(), network.stride, top=asked.candidates
     )
-    return found.points, nearest_candidate(candidates, found.points), found.peak, found.spread
+    return _Told(
+        found.points, nearest_candidate(candidates, found.points), found.peak, found.spread
+    )
 
 
-def _mean(
-    one: tuple[Tensor, ...], other: tuple[Tensor, ...], width: int, mirrored: Sequence[int]
-) -> tuple[Tensor, ...]:
-    """The mean of what an image and its mirror image tell; the latter's points change names."""
-    order = torch.tensor(list(mirrored))
-    back = []
-    for values in other:
-        named = values[:, order]
-        if named.ndim == 3:
-            named = torch.stack([width - 1 - named[..., 0], named[..., 1]], dim=2)
-        back.append(named)
-    return tuple((a + b) / 2 for a, b in zip(one, back, strict=True))
+def _back(
+    seen: _Told, matrices: Tensor, mirrored: Sequence[int], outside: Tensor | None = None
+) -> _Told:
+    """What views tell, in pixels of their images, from which ``matrices`` [B, 3, 3] led to them.
+
+    Points ``outside`` [B, K] of a view are unknown there.
+    """
+    back = torch.linalg.inv(matrices)
+    points, detection = (moved(p, back, mirrored) for p in (seen.points, seen.detection))
+    peak, spread = (renamed(v, back, mirrored) for v in (seen.peak, seen.spread))
+    size = matrices[:, :2, :2].det().abs().sqrt()[:, None]
+    if outside is not None:
+        points, detection = (
+            p.masked_fill(outside[..., None], torch.nan) for p in (points, detection)
+        )
+        peak, spread = (v.masked_fill(outside, torch.nan) for v in (peak, spread))
+    return _Told(points, detection, peak, spread / size)
+
+
+def _together(told: Sequence[_Told]) -> tuple[_Told, Tensor]:
+    """The mean of what views tell, and the mean squared distance of their points from it [B, K].
+
+    It is NaN where fewer than two of them tell a point.
+    """
+    mean = _Told(*(torch.stack(each).nanmean(dim=0) for each in zip(*told, strict=True)))
+    apart = torch.stack([(each.points - mean.points).square().sum(dim=2) for each in told])
+    compared = apart.isfinite().sum(dim=0) > 1
+    return mean, apart.nanmean(dim=0).where(compared, torch.nan)

@@ -20,7 +20,7 @@ def point_predictions(num_points: int) -> pa.Schema:
     """What the teacher believes: one row for each pool example.
 
     ``label`` holds x0, y0, x1, ...; ``detection`` the same by the centre branch alone; ``peak``,
-    ``spread`` (pixels) and ``agreement`` one number for each point.
+    ``spread`` (pixels), ``agreement`` and ``consistency`` one number for each point.
     """
     return declared(
         "point_predictions",
@@ -31,6 +31,7 @@ def point_predictions(num_points: int) -> pa.Schema:
         need("peak", _floats(num_points)),
         need("spread", _floats(num_points)),
         need("agreement", _floats(num_points)),
+        need("consistency", _floats(num_points)),
     )
 
 
@@ -58,6 +59,7 @@ def prediction_table(example_ids: list[str], found: FoundPoints, num_points: int
         "peak": peak,
         "spread": found.spread,
         "agreement": found.agreement,
+        "consistency": found.consistency,
     }
     columns = {
         "example_id": pa.array(example_ids, pa.string()),

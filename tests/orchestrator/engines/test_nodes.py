@@ -29,6 +29,7 @@ from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweep.session import play_sweep
+from tests.orchestrator.clusters import cluster_of
 from tests.orchestrator.helpers import addresses, play, table_of
 from tests.orchestrator.processes import events, ray_processes
 from tests.orchestrator.seconds import longest_silence, tell_lost
@@ -41,16 +42,9 @@ DRAIN_S = 120
 
 @pytest.fixture
 def cluster() -> Iterator:
-    """A head with two CPUs; tests add nodes."""
-    ray = import_ray()
-    from ray.cluster_utils import Cluster
-
-    built = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-    )
-    yield built
-    ray.shutdown()
-    built.shutdown()
+    """A head with one CPU; tests add nodes."""
+    with cluster_of(1) as built:
+        yield built
 
 
 def play_and(

@@ -19,11 +19,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.config import RunConfig
 from orchestrator.console import Console
-from orchestrator.ray_session import import_ray
 from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweep.session import play_sweep
 from tests.conftest import MakeConfig
+from tests.orchestrator.clusters import cluster_of
 from tests.orchestrator.helpers import chaos, play
 from tests.orchestrator.processes import end, events, kill, ray_process, start, wait_until
 
@@ -65,24 +65,10 @@ def launch(tmp_path: Path) -> Iterator[Launch]:
             kill(process)
 
 
-@contextlib.contextmanager
-def head(num_cpus: int, *, dashboard: bool = False) -> Iterator:
-    """A cluster of one node in processes of its own; tests may add nodes."""
-    import_ray()
-    from ray.cluster_utils import Cluster
-
-    settings = {"num_cpus": num_cpus, "include_dashboard": dashboard}
-    built = Cluster(initialize_head=True, head_node_args=settings)
-    try:
-        yield built
-    finally:
-        built.shutdown()
-
-
 @pytest.fixture(scope="module")
 def two_cpus() -> Iterator:
     """A cluster with two CPUs and no dashboard, for all tests that harm only what they started."""
-    with head(2) as built:
+    with cluster_of(2) as built:
         yield built
 
 
@@ -155,7 +141,7 @@ def test_trials_of_two_workers_that_end_early_leave_both_cpus(make_config, launc
 
 @pytest.mark.chaos
 def test_trials_of_two_workers_that_end_early_do_so_with_a_dashboard_too(make_config, launch):
-    with head(2, dashboard=True) as cluster:
+    with cluster_of(2, dashboard=True) as cluster:
         two_workers_end_early(make_config, launch, cluster)
 
 
@@ -217,7 +203,7 @@ def test_a_trial_whose_process_is_killed_is_played_again_and_counts_once(
 @pytest.mark.chaos
 def test_a_lost_node_loses_and_repeats_no_trial(make_config, launch):
     choices = [GOOD, 90, 80, 70]
-    with head(1) as cluster:
+    with cluster_of(1) as cluster:
         node = cluster.add_node(num_cpus=1)
         config = sweep_of(make_config, choices, at(cluster), concurrent=2, pruning=KEEP)
         process = launch(config)

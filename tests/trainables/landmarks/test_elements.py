@@ -32,8 +32,8 @@ def predictions(rows: int = 40, seed: int = 0) -> pa.Table:
     rng = np.random.default_rng(seed)
     points = rng.uniform(0, 32, (rows, NUM, 2)).astype(np.float32)
     points[rng.random((rows, NUM)) < 0.1] = NAN
-    peak, spread, agreement = rng.random((3, rows, NUM)).astype(np.float32)
-    told = FoundPoints(points, points, peak, 9 * spread, agreement)
+    peak, spread, *near = rng.random((4, rows, NUM)).astype(np.float32)
+    told = FoundPoints(points, points, peak, 9 * spread, *near)
     return prediction_table([f"row-{i:02d}" for i in range(rows)], told, NUM)
 
 
@@ -73,7 +73,7 @@ def bank(rows: dict[str, list]) -> pa.Table:
 # ---- elements
 
 
-@pytest.mark.parametrize("ranking", ["peak", "spread", "agreement"])
+@pytest.mark.parametrize("ranking", ["peak", "spread", "agreement", "consistency"])
 def test_an_element_is_one_point_of_one_row_named_by_the_point(ranking):
     table = predictions(4)
     seen = elements(table, ranking)
@@ -102,7 +102,7 @@ def test_a_point_that_was_not_found_is_never_accepted():
 
 
 @pytest.mark.parametrize("selector", SELECTORS.values(), ids=SELECTORS)
-@pytest.mark.parametrize("ranking", ["peak", "spread", "agreement"])
+@pytest.mark.parametrize("ranking", ["peak", "spread", "agreement", "consistency"])
 def test_a_selection_from_many_shards_is_that_from_one(selector, ranking):
     table = predictions()
     whole = select([table], selector, ranking)

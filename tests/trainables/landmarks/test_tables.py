@@ -24,7 +24,7 @@ PEAK = np.array([[0.5, 0.25], [1.0, NAN]], np.float32)
 
 
 def table() -> pa.Table:
-    told = FoundPoints(POINTS, POINTS + 1, PEAK, 2 * PEAK, PEAK)
+    told = FoundPoints(POINTS, POINTS + 1, PEAK, 2 * PEAK, PEAK, PEAK)
     return prediction_table(["a", "b"], told, 2)
 
 

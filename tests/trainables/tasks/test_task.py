@@ -66,7 +66,7 @@ def found(places: np.ndarray, peak: float | np.ndarray = 0.8) -> pa.Table:
     """Predictions of these points [N, 2, 2]."""
     places = places.astype(np.float32)
     one = np.broadcast_to(np.asarray(peak, np.float32), places.shape[:2])
-    told = FoundPoints(places, places, one, one, one)
+    told = FoundPoints(places, places, one, one, one, one)
     return prediction_table(IDS[: len(places)], told, 2)
 
 
