@@ -31,8 +31,8 @@ class LandmarkLabelling(Spec):
     flips: bool = False
     """Find points in the mirror image as well, and take the mean of both."""
     views: Annotated[int, Field(ge=1, le=100)] = 1
-    """Views in which points are found: the image itself, then weak views of it. The label is their
-    mean, moved back onto the image."""
+    """Views in which points are found: the image itself, then weak views of it. The label is the
+    median of each coordinate, moved back onto the image."""
     view: ViewSpec = WEAK
     """How these weak views are drawn."""
     candidates: Annotated[int, Field(ge=1, le=1024)] = 32

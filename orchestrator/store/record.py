@@ -2,6 +2,9 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -73,12 +76,13 @@ class Record(Spec):
     """Digest of everything above, so that a damaged record is found; empty in older stores."""
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results."""
+@cache
+def versions() -> Mapping[str, str]:
+    """Versions of Python and of the packages that decide results; read once, for that is slow."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
-    return found
+    return MappingProxyType(found)

@@ -248,7 +248,7 @@ class Store:
             counts=dict(outcome.counts),
             metrics=dict(outcome.metrics),
             seconds=round(seconds, 3),
-            versions=versions(),
+            versions=dict(versions()),
             host=socket.gethostname(),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )

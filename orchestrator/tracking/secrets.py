@@ -8,6 +8,7 @@ import logging
 import netrc
 import os
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,7 @@ SHORTEST = 6
 
 def redact(value: Any) -> Any:
     """The value with credentials in URIs and all known secrets hidden."""
-    if isinstance(value, str):
-        text = IN_QUERY.sub(rf"\1{HIDDEN}", IN_URI.sub(_hidden, value))
-        for secret in secrets():
-            text = text.replace(secret, HIDDEN)
-        return text
-    if isinstance(value, dict):
-        return {redact(k): redact(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact(item) for item in value]
-    return value
+    return _without(secrets(), value)
 
 
 def secrets() -> list[str]:
@@ -61,6 +53,20 @@ class Redacting(logging.Filter):
             text = logging.Formatter().formatException(record.exc_info)
             record.exc_info, record.exc_text = None, redact(text)
         return True
+
+
+def _without(hidden: Sequence[str], value: Any) -> Any:
+    """The value without these strings, whatever it holds them in."""
+    if isinstance(value, str):
+        text = IN_QUERY.sub(rf"\1{HIDDEN}", IN_URI.sub(_hidden, value))
+        for secret in hidden:
+            text = text.replace(secret, HIDDEN)
+        return text
+    if isinstance(value, dict):
+        return {_without(hidden, k): _without(hidden, v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without(hidden, item) for item in value]
+    return value
 
 
 def _hidden(found: re.Match[str]) -> str:

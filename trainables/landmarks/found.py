@@ -35,7 +35,7 @@ class FoundPoints:
     agreement: np.ndarray
     """exp(-d^2 / 2 sigma^2) of the distance d of heatmap and detection, float32 [N, K]."""
     consistency: np.ndarray
-    """The same of the root mean squared distance of the views' points from their mean; NaN where
+    """The same of the root mean squared distance of the views' points from the label; NaN where
     fewer than two views show the point, float32 [N, K]."""
 
 
@@ -154,11 +154,13 @@ def _back(
 
 
 def _together(told: Sequence[_Told]) -> tuple[_Told, Tensor]:
-    """The mean of what views tell, and the mean squared distance of their points from it [B, K].
+    """The median of each number over views, and the points' mean squared distance from it [B, K].
 
-    It is NaN where fewer than two of them tell a point.
+    The median, since some views show a point elsewhere altogether; of two it is the mean. The
+    distance is NaN where fewer than two views tell a point.
     """
-    mean = _Told(*(torch.stack(each).nanmean(dim=0) for each in zip(*told, strict=True)))
-    apart = torch.stack([(each.points - mean.points).square().sum(dim=2) for each in told])
+    parts = (torch.stack(each) for each in zip(*told, strict=True))
+    median = _Told(*(each.nanquantile(0.5, dim=0) for each in parts))
+    apart = torch.stack([(each.points - median.points).square().sum(dim=2) for each in told])
     compared = apart.isfinite().sum(dim=0) > 1
-    return mean, apart.nanmean(dim=0).where(compared, torch.nan)
+    return median, apart.nanmean(dim=0).where(compared, torch.nan)

@@ -67,12 +67,21 @@ def test_a_row_is_told_the_same_whatever_rows_are_beside_it(network, view):
     assert np.abs(asked(network, views=2, view=view).points - whole.points).max() > 0.1
 
 
-def test_points_of_several_views_are_their_mean_and_consistency_falls_with_their_distance(network):
+def test_points_of_two_views_are_their_mean_and_consistency_falls_with_their_distance(network):
     one = asked(network)
     other = asked(network, flips=True)  # (image + mirror image) / 2
     apart = 2 * np.linalg.norm(other.points - one.points, axis=2)
     both = asked(network, views=2, view=ALWAYS_MIRRORED, sigma_px=2.0)
     np.testing.assert_allclose(both.consistency, np.exp(-((apart / 2) ** 2) / 8), atol=1e-4)
+
+
+def test_a_view_that_sees_a_point_elsewhere_does_not_move_it(network):
+    """Of an odd number of views each coordinate is one of them: no mean of two places."""
+    three = asked(network, views=3, view=TURNED.model_copy(update={"flip": 0.0}))
+    one = asked(network)
+    moved = np.abs(three.points - one.points)
+    assert (moved < 1e-4).any(), "the image itself is the middle one"
+    assert (moved > 1e-1).any(), "or another is"
 
 
 def test_one_view_has_nothing_to_be_consistent_with(network):
