@@ -37,6 +37,7 @@ METHODS = (
     "landmark_supervised",
     "landmark_pseudo_label",
     "landmark_rounds",
+    "landmark_distillation",
     "landmark_mean_teacher",
     "tsal",
 )

@@ -1,9 +1,10 @@
-"""Landmarks by distillation of data: a new student learns what views of a frame agree about.
+"""Landmarks by distillation of data: the student learns what views of a frame agree about.
 
 Source: Radosavovic et al., Data Distillation: Towards Omni-Supervised Learning, CVPR 2018,
 arXiv:1712.04440. Departs from the paper: the label is the median of the views' points instead of
 the heatmaps' mean; points are kept by how near those of the views are instead of by score; every
-view is a random one, the same for all frames, instead of scales and mirror images.
+view is a random one, the same for all frames, instead of scales and mirror images; the student goes
+on from the teacher's weights, for a new one does not get there in so few steps.
 """
 
 from orchestrator.landmark_recipe import LandmarkLabelling, LandmarkRecipe
@@ -16,9 +17,9 @@ from trainables.student import StepCount
 from trainables.teachers import ExponentialAverage
 
 METHOD = Method(
-    summary="Landmarks: a new student learns the points that several views agree about.",
+    summary="Landmarks: the student learns the points that several views agree about.",
     source="Data Distillation, Radosavovic et al., CVPR 2018, arXiv:1712.04440",
-    departs="the median of points instead of the mean of heatmaps; kept by the views' agreement",
+    departs="median of points, not mean of heatmaps; kept by the views' agreement; warm starts",
     search=("landmarks", "landmark_rounds", "teacher"),
     recipe=LandmarkRecipe(
         training=LandmarkTraining(
@@ -30,6 +31,8 @@ METHOD = Method(
         scoring=ScoringSpec(views=8),
         ranking="consistency",
         selector=ClassShare(share=0.9),
-        policy=RoundPolicy(num_rounds=2, start="restart", deliver="best", label_last=False),
+        policy=RoundPolicy(
+            num_rounds=2, start="warm", deliver="last", roll_back_below=0.05, label_last=False
+        ),
     ),
 )
