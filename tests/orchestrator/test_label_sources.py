@@ -16,7 +16,7 @@ from orchestrator.reads import form_of
 from orchestrator.session import play_run
 from orchestrator.steps import Steps
 from orchestrator.store.store import Store
-from tests.orchestrator.helpers import addresses, computed, play, slow, table_of
+from tests.orchestrator.helpers import addresses, chaos, computed, play, slow, table_of
 from tests.orchestrator.test_plan import named, plan, same_steps
 from tests.orchestrator.test_play import ROUND, StopAt
 from trainables.beliefs import DOUBT, Beliefs
@@ -325,11 +325,13 @@ def test_stopped_anywhere_and_started_again_equals_uninterrupted(make, tmp_path,
             "recipe.labelling={students: 2, combine: {kind: label_model}, remember: 0.3}",
             "recipe.filters=[{kind: agreement}]",
         ),
-        (
-            "recipe.labelling={specialists: 2, combine: {kind: specialists}, views: 2}",
-            "recipe.calibrators=[{kind: neighbours}, {kind: prototypes}]",
-            "recipe.selector={kind: compactness}",
-            "recipe.targets.weight={kind: neighbourhood}",
+        chaos(
+            (
+                "recipe.labelling={specialists: 2, combine: {kind: specialists}, views: 2}",
+                "recipe.calibrators=[{kind: neighbours}, {kind: prototypes}]",
+                "recipe.selector={kind: compactness}",
+                "recipe.targets.weight={kind: neighbourhood}",
+            )
         ),
     ],
     ids=["students", "features"],

@@ -20,7 +20,7 @@ from orchestrator.sweep.opening import open_sweep
 from orchestrator.sweep.session import play_sweep
 from orchestrator.sweep.study import Study
 from tests.orchestrator.dots import SIDE, write_dots
-from tests.orchestrator.helpers import addresses, computed, play, slow, table_of
+from tests.orchestrator.helpers import addresses, chaos, computed, play, slow, table_of
 from tests.orchestrator.test_play import StopAt
 from tests.orchestrator.tracking.wandb_files import offline_files
 from trainables.landmarks.tables import floats_of, pairs_of
@@ -168,7 +168,7 @@ def test_the_ray_engine_writes_the_tables_of_the_local_engine(make, tmp_path, ra
 
 @pytest.mark.ray
 @pytest.mark.slow
-@every_method
+@pytest.mark.parametrize("method", ["landmark_rounds", chaos("tsal")])
 def test_one_and_two_training_workers_agree_at_one_global_batch(
     make, tmp_path, ray_cluster, method
 ):

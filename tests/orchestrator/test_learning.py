@@ -35,7 +35,7 @@ from orchestrator.jobs.training_rows import OUT_OF_FOLD
 from orchestrator.loading import build_config
 from orchestrator.runs import RunRecord
 from orchestrator.store.store import Store
-from tests.orchestrator.helpers import play, table_of
+from tests.orchestrator.helpers import chaos, play, table_of
 
 pytestmark = pytest.mark.slow
 
@@ -153,7 +153,7 @@ def test_plain_cross_entropy_learns_the_errors_of_its_teacher(played):
     assert accuracy(played, "cross-entropy") < accuracy(played, ALONE) - 5
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "cross-entropy"])
+@pytest.mark.parametrize("name", ["generalised", chaos("symmetric"), "doubly robust"])
 def test_a_robust_loss_is_no_worse_than_labels_alone_and_far_above_cross_entropy(played, name):
     found = accuracy(played, name)
     assert found > accuracy(played, ALONE) - 1

@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
@@ -273,29 +274,30 @@ def test_every_part_of_an_identity_is_in_its_address():
 def test_of_two_threads_that_want_a_step_one_works_and_the_other_reads(store):
     working, go, waiting = threading.Event(), threading.Event(), threading.Event()
     told: list[str] = []
-    found: list[bool] = []
+    found: dict[str, bool] = {}
 
     def slow(folder: StepFolder) -> Outcome:
         working.set()
         assert go.wait(30)
         return work(folder)
 
+    def want(name: str, do: Callable[[StepFolder], Outcome]) -> None:
+        found[name] = store.once(IDENTITY, do, told=hear)[1]
+
     def hear(text: str) -> None:
         told.append(text)
         waiting.set()
 
-    first = threading.Thread(target=lambda: found.append(store.once(IDENTITY, slow, told=hear)[1]))
+    first = threading.Thread(target=want, args=("first", slow))
     first.start()
     assert working.wait(30)
-    second = threading.Thread(
-        target=lambda: found.append(store.once(IDENTITY, never, told=hear)[1])
-    )
+    second = threading.Thread(target=want, args=("second", never))
     second.start()
     assert waiting.wait(30)
     go.set()
     first.join(30)
     second.join(30)
-    assert found == [False, True]
+    assert found == {"first": False, "second": True}
     assert len(told) == 1
 
 
