@@ -114,14 +114,14 @@ def play(method: str, data: str, overrides: list[str], views: int) -> dict[str, 
             "runs": f"{root}/runs",
         }
 
-        def played(*more: str) -> RunRecord:
-            config = build_config(tree, [*overrides, *more])
+        def played(views: int) -> RunRecord:
+            config = build_config(tree, [*overrides, f"recipe.scoring.views={views}"])
             return play_run(config, Console(quiet=True), StopRequest(), wait=False)[0]
 
         began = time.process_time()
-        record = played()
+        record = played(1)
         cpu_s = time.process_time() - began
-        over = played(f"recipe.scoring.views={views}")  # finds all but its scores in the store
+        over = played(views)  # trains anew only where other scores roll back other rounds
     precision = [each.precision for each in record.rounds if each.precision is not None]
     return {
         "test": [{n: round(each.test[n], 5) for n in names} for each in record.rounds],

@@ -57,7 +57,7 @@ class LandmarkRecipe(Spec):
     labelling: LandmarkLabelling = LandmarkLabelling()
     """How the teacher labels the pool."""
     scoring: ScoringSpec = ScoringSpec()
-    """How students are asked when they are scored: as they are, or with mirror images."""
+    """How students are asked when they are scored: the image alone, or mirror images and views."""
     ranking: PointRanking = "peak"
     """What selectors order points by: the heatmap's mass at its peak, how narrow it is, how near
     the heatmap and the centre branch are, or how near the points of several views are."""

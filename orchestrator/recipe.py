@@ -45,7 +45,8 @@ class ScoringSpec(Spec):
     flips: bool = False
     """Average over the image and its mirror image."""
     views: Annotated[int, Field(ge=1, le=100)] = 1
-    """Views over which probabilities are averaged: the image itself, then weak views of it."""
+    """Views that are asked: the image itself, then weak views of it. Of probabilities the mean
+    counts, of points the median."""
     view: ViewSpec = WEAK
     """How these weak views are drawn."""
 

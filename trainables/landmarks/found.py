@@ -35,7 +35,7 @@ class FoundPoints:
     agreement: np.ndarray
     """exp(-d^2 / 2 sigma^2) of the distance d of heatmap and detection, float32 [N, K]."""
     consistency: np.ndarray
-    """The same of the root mean squared distance of the views' points from the label; NaN where
+    """The same of the root mean squared distance of the views' points from their median; NaN where
     fewer than two views show the point, float32 [N, K]."""
 
 
