@@ -11,7 +11,7 @@ from orchestrator.config import Placement
 from orchestrator.engines.ray_engine import RayEngine
 from orchestrator.errors import InfeasibleError
 from orchestrator.preflight import faults_of_nodes
-from tests.orchestrator.clusters import cluster_of
+from tests.orchestrator.clusters import cluster_of, join
 from tests.orchestrator.s3 import environment
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
 def two_nodes(s3) -> Iterator[str]:
     """A store that the second of two nodes can't reach."""
     with environment({"AWS_ENDPOINT_URL": f"http://127.0.0.1:{s3.port}"}), cluster_of(1) as cluster:
-        lost = cluster.add_node(num_cpus=1, env_vars={"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
+        lost = join(cluster, num_cpus=1, env_vars={"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
         cluster.wait_for_nodes()
         with environment({"RAY_ADDRESS": cluster.address}):
             yield lost.unique_id

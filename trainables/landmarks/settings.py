@@ -90,7 +90,7 @@ class TwoSources(Spec):
     """Weight of the structure constraint: the extent of the points must not change at once."""
     tracking: Share = 0.5
     """Share of the tracking source in the fused points; the rest is detection."""
-    told_by: Literal["own", "calm"] = "calm"
+    told_by: Literal["own", "calm"] = "own"
     """Network that the sources ask: the radical one itself, or the calm one."""
     learns: Literal["points", "heatmaps"] = "heatmaps"
     """How the radical network learns fused points: by distance, or as Gaussians."""

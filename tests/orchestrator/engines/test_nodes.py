@@ -29,7 +29,7 @@ from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweep.session import play_sweep
-from tests.orchestrator.clusters import cluster_of
+from tests.orchestrator.clusters import cluster_of, join
 from tests.orchestrator.helpers import addresses, play, table_of
 from tests.orchestrator.processes import events, ray_processes
 from tests.orchestrator.seconds import longest_silence, tell_lost
@@ -42,7 +42,7 @@ DRAIN_S = 120
 
 @pytest.fixture
 def cluster() -> Iterator:
-    """A head with one CPU; tests add nodes."""
+    """A head with one CPU; tests let nodes join."""
     with cluster_of(1) as built:
         yield built
 
@@ -66,12 +66,14 @@ def play_and(
 
     runner = threading.Thread(target=target)
     runner.start()
-    while not when():
-        assert runner.is_alive(), done
-        assert time.monotonic() < deadline
-        time.sleep(0.02)  # how often the store is looked at
-    then()
-    runner.join(patience_s)
+    try:
+        while not when():
+            assert runner.is_alive(), done
+            assert time.monotonic() < deadline
+            time.sleep(0.02)  # how often the store is looked at
+        then()
+    finally:  # a cluster that goes while something plays on it ends this process, and says nothing
+        runner.join(patience_s)
     assert not runner.is_alive()
     (outcome,) = done
     if isinstance(outcome, BaseException):
@@ -121,7 +123,7 @@ def two_workers(make_config, cluster, steps: int, *more: str) -> RunConfig:
 
 
 def test_a_node_lost_while_labelling_loses_and_repeats_no_row(make_config, cluster, tmp_path):
-    node = cluster.add_node(num_cpus=1)
+    node = join(cluster, num_cpus=1)
     settings = ("placement.label_rows_per_pass=1", "recipe.policy.num_rounds=1")
     whole = play(make_config(*settings, f"store={tmp_path}/whole"))
     config = make_config(
@@ -137,7 +139,7 @@ def test_a_node_lost_while_labelling_loses_and_repeats_no_row(make_config, clust
 
 
 def test_training_goes_on_with_fewer_workers_when_a_node_is_lost(make_config, cluster):
-    node = cluster.add_node(num_cpus=1)
+    node = join(cluster, num_cpus=1)
     config = make_config(
         "recipe.training.steps.first_round=400",
         "recipe.policy={num_rounds: 1, label_last: false}",
@@ -158,7 +160,7 @@ def test_training_goes_on_with_fewer_workers_when_a_node_is_lost(make_config, cl
 def test_a_drained_node_makes_training_keep_a_checkpoint_and_go_on_with_fewer_workers(
     make_config, cluster
 ):
-    node = cluster.add_node(num_cpus=1)
+    node = join(cluster, num_cpus=1)
     config = two_workers(make_config, cluster, 1000, "placement.least_train_workers=1")
     record = play_and(
         config, lambda: trains(config), lambda: drain(cluster, node.node_id, grace_s=90), DRAIN_S
@@ -172,7 +174,7 @@ def test_a_drained_node_makes_training_keep_a_checkpoint_and_go_on_with_fewer_wo
 
 @pytest.mark.parametrize("leaves", ["lost", "drained"])
 def test_training_grows_back_to_all_workers_when_another_node_comes(make_config, cluster, leaves):
-    node, stop = cluster.add_node(num_cpus=1), StopRequest()
+    node, stop = join(cluster, num_cpus=1), StopRequest()
     config = two_workers(
         make_config,
         cluster,
@@ -198,17 +200,22 @@ def test_training_grows_back_to_all_workers_when_another_node_comes(make_config,
         else:
             drain(cluster, node.node_id, grace_s=90)
         works_with(1)
-        cluster.add_node(num_cpus=1)
+        join(cluster, num_cpus=1)
         came = time.monotonic()
         works_with(2)
         tell_lost(f"growing after a node was {leaves}", time.monotonic() - came)
-        stop.ask("the test has seen enough")
+
+    def watch() -> None:
+        try:
+            take_and_bring_back()
+        finally:
+            stop.ask("the test has seen enough")
 
     with pytest.raises(Interrupted, match="checkpoint kept"):
         play_and(
             config,
             lambda: trains(config),
-            take_and_bring_back,
+            watch,
             play=lambda config: play_run(config, Console(quiet=True), stop),
         )
     steps = [e["step_in_round"] for e in events(config) if e["event"] == "progress"]
@@ -218,7 +225,7 @@ def test_training_grows_back_to_all_workers_when_another_node_comes(make_config,
 
 
 def test_a_node_lost_while_selecting_loses_and_repeats_no_row(make_config, cluster, tmp_path):
-    node = cluster.add_node(num_cpus=1)
+    node = join(cluster, num_cpus=1)
     data = tmp_path / "resharded"  # into 70 fragments, which are selected from in Ray's tasks
     spec = PrepareSpec(labelled_per_class=10, validation=200, test=450, fragment_rows=15)
     prepare("digits", data, spec)
@@ -241,7 +248,7 @@ def test_a_node_lost_while_selecting_loses_and_repeats_no_row(make_config, clust
 
 
 def test_without_room_for_all_workers_a_drained_node_ends_the_run_resumably(make_config, cluster):
-    node = cluster.add_node(num_cpus=1)
+    node = join(cluster, num_cpus=1)
     config = two_workers(make_config, cluster, 1000)
     with pytest.raises(LostWorkError, match="room for 1 training workers, 2 are needed") as ended:
         play_and(
@@ -255,7 +262,7 @@ def test_without_room_for_all_workers_a_drained_node_ends_the_run_resumably(make
 
 
 def test_a_trial_on_a_drained_node_keeps_a_checkpoint_and_goes_on_on_another(make_config, cluster):
-    node = cluster.add_node(num_cpus=1)
+    node = join(cluster, num_cpus=1)
     config = make_config(
         "sweep={fragments: [], sampler: grid, pruning: {rule: none}, space: "
         "{recipe.training.optimiser.learning_rate: {choices: [0.1, 0.05]}}}",
@@ -288,7 +295,7 @@ def test_a_smaller_group_grows_when_a_node_comes_and_never_onto_one_that_leaves(
     group.placed(head)
     assert not group.should_end()
     assert size_of_group({"CPU": 1.0}, wanted=2, least=1) == 1
-    node = cluster.add_node(num_cpus=2)
+    node = join(cluster, num_cpus=2)
     assert room_on_staying_nodes({"CPU": 1.0}, free=False) == 3
     assert soon(group.should_end)
     assert group.why == "there is room for more than 1 workers"
@@ -339,6 +346,6 @@ def occupy(node_id: str) -> object:
 def soon(true: Callable[[], bool], patience_s: float = 30) -> bool:
     """Whether it comes true within a while; nothing waits for a fixed time."""
     deadline = time.monotonic() + patience_s
-    while not true() and time.monotonic() < deadline:
+    while not (came := true()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return true()
+    return came

@@ -23,7 +23,7 @@ from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
 from orchestrator.sweep.session import play_sweep
 from tests.conftest import MakeConfig
-from tests.orchestrator.clusters import cluster_of
+from tests.orchestrator.clusters import cluster_of, join
 from tests.orchestrator.helpers import chaos, play
 from tests.orchestrator.processes import end, events, kill, ray_process, start, wait_until
 
@@ -204,7 +204,7 @@ def test_a_trial_whose_process_is_killed_is_played_again_and_counts_once(
 def test_a_lost_node_loses_and_repeats_no_trial(make_config, launch):
     choices = [GOOD, 90, 80, 70]
     with cluster_of(1) as cluster:
-        node = cluster.add_node(num_cpus=1)
+        node = join(cluster, num_cpus=1)
         config = sweep_of(make_config, choices, at(cluster), concurrent=2, pruning=KEEP)
         process = launch(config)
         assert wait_until(

@@ -69,7 +69,7 @@ SPECS = {
             queue=3,
             calm_rate=0.5,
             radical_rate=None,
-            told_by="own",
+            told_by="calm",
             learns="points",
             deliver="radical",
         ),
