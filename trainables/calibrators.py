@@ -16,7 +16,6 @@ from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import Field
-from scipy.optimize import minimize_scalar
 
 from trainables import transport
 from trainables.beliefs import Beliefs
@@ -153,6 +152,8 @@ class Temperature(Spec):
     needs_pool: ClassVar[bool] = False
 
     def fit(self, mean: np.ndarray, before: RowMap, labelled: Labelled) -> Tilt:
+        from scipy.optimize import minimize_scalar  # here: half a second that few runs need
+
         del mean
         beliefs, labels = labelled.beliefs, labelled.labels
         if beliefs is None or labels is None:

@@ -15,7 +15,6 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit
 
 LEAST = 1e-12
@@ -265,6 +264,8 @@ def _column_duals(
 
 def _sink(real: np.ndarray, share: float) -> float:
     """The logit beside which rows of log masses real [N] keep share of their mass on average."""
+    from scipy.optimize import brentq  # here: half a second that few runs need
+
     odds = math.log1p(-share) - math.log(share)
     low, high = float(real.min()) + odds - 1, float(real.max()) + odds + 1
     return float(brentq(lambda sink: expit(real - sink).mean() - share, low, high, xtol=1e-12))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from orchestrator.sweep.spec import MAXIMISED, SweepSpec
 from orchestrator.sweep.study import State, Trial
@@ -90,5 +90,5 @@ def half_width(values: Sequence[float]) -> float | None:
     """Half the width of Student's 95 % interval of a mean; None for fewer than two values."""
     if len(values) < 2:
         return None
-    quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    quantile = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
     return quantile * stdev(values) / math.sqrt(len(values))

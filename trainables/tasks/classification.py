@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sklearn.metrics import balanced_accuracy_score, log_loss
 from torch import nn
 
 from trainables.beliefs import Beliefs
@@ -79,6 +78,8 @@ def measure(labels: np.ndarray, log_probs: np.ndarray) -> dict[str, float]:
 
     The one that decisions read, ``score``, is the accuracy.
     """
+    from sklearn.metrics import balanced_accuracy_score, log_loss  # here: a second that not all pay
+
     beliefs = Beliefs.of_log_probs([""] * len(labels), log_probs)
     right = beliefs.labels == labels
     probs = np.exp(log_probs.astype(np.float64))
