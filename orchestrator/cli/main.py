@@ -1,8 +1,10 @@
 """The commands together, and what becomes of errors."""
 
+import importlib.metadata
 import logging
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
@@ -25,6 +27,26 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+
+
+def tell_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it
+    """Print the version and end, if asked."""
+    if asked:
+        typer.echo(f"selftrain {importlib.metadata.version('selftrain')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # noqa: FBT002 - an option
+        bool,
+        typer.Option("--version", is_eager=True, callback=tell_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """What may stand before a command."""
+    del version
+
+
 app.command("prepare")(data_commands.prepare)
 app.command("embed")(data_commands.embed)
 app.command("run")(run_commands.run)

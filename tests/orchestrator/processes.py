@@ -60,10 +60,10 @@ def end(process: subprocess.Popen) -> str:
 
 def ray_process(parent: int, name: str) -> psutil.Process | None:
     """A process below ``parent`` whose title holds the name."""
-    return next(iter(ray_processes(parent, name)), None)
+    return next(iter(processes_of(parent, name)), None)
 
 
-def ray_processes(parent: int, name: str) -> list[psutil.Process]:
+def processes_of(parent: int, name: str) -> list[psutil.Process]:
     """All processes below ``parent`` whose title holds the name."""
     found = []
     with contextlib.suppress(psutil.Error):

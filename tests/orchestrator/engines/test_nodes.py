@@ -31,7 +31,7 @@ from orchestrator.store.store import Store
 from orchestrator.sweep.session import play_sweep
 from tests.orchestrator.clusters import cluster_of, join
 from tests.orchestrator.helpers import addresses, play, table_of
-from tests.orchestrator.processes import events, ray_processes
+from tests.orchestrator.processes import events, processes_of
 from tests.orchestrator.seconds import longest_silence, tell_lost
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos]
@@ -188,7 +188,7 @@ def test_training_grows_back_to_all_workers_when_another_node_comes(make_config,
 
     def works_with(workers: int) -> None:
         """Wait until so many workers train, and one of them has told so."""
-        there = lambda: len(ray_processes(os.getpid(), "RayTrainWorker")) == workers  # noqa: E731
+        there = lambda: len(processes_of(os.getpid(), "RayTrainWorker")) == workers  # noqa: E731
         assert soon(there, PATIENCE_S)
         before = told()
         assert soon(lambda: told() > before, PATIENCE_S)

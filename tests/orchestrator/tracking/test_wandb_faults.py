@@ -7,7 +7,7 @@ import pytest
 
 from tests.orchestrator.faulty import each, proxy
 from tests.orchestrator.injected import run_with
-from tests.orchestrator.processes import end, events, family_of, start, wait_until
+from tests.orchestrator.processes import end, events, processes_of, start, wait_until
 from tests.orchestrator.s3 import environment
 from tests.orchestrator.seconds import tell_lost
 from tests.orchestrator.small_runs import Whole, differences, record_of
@@ -90,7 +90,7 @@ def test_a_frozen_wandb_holds_up_the_end_of_a_run_for_a_bounded_time(whole: Whol
     process = start(config, tmp_path)
 
     def frozen() -> bool:
-        found = [p for p in family_of(process) if "wandb-core" in " ".join(p.cmdline())]
+        found = processes_of(process.pid, "wandb-core")
         for service in found:
             freeze(service)
         return bool(found)

@@ -5,12 +5,14 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests.orchestrator.processes import processes_of
 
 PATIENCE_S = 60
 
@@ -35,11 +37,9 @@ class Harmed:
             HARMS[self.how](log.parent)
 
 
-def services() -> Iterator[psutil.Process]:
+def services() -> list[psutil.Process]:
     """The processes that write W&B's files for this one."""
-    for child in psutil.Process().children(recursive=True):
-        if "wandb-core" in " ".join(child.cmdline()):
-            yield child
+    return processes_of(os.getpid(), "wandb-core")
 
 
 def kill_service(folder: Path) -> None:
@@ -88,7 +88,7 @@ def _working(folder: Path) -> list[psutil.Process]:
     """The services once a run's file is there; W&B starts beside the run's own work."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        found = list(services())
+        found = services()
         if found and any(folder.glob("wandb/offline-run-*/*.wandb")):
             return found
         time.sleep(0.02)  # how often it is looked for; nothing waits for a fixed time
