@@ -1,6 +1,6 @@
 """Shared fixtures: a prepared set of real digits, small configs, one Ray cluster for all."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +105,18 @@ def make_config(digits: Path, tmp_path: Path) -> MakeConfig:
     return make
 
 
-@pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One Ray cluster with 4 logical CPUs for all tests that need one."""
+@pytest.fixture
+def ray_cluster() -> None:
+    """One Ray cluster with 4 logical CPUs for all tests that need one, until one brings its own."""
     from orchestrator.ray_session import import_ray
 
     ray = import_ray()
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=200 * 2**20,
-    )
-    yield
-    ray.shutdown()
+    if not ray.is_initialized():
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=200 * 2**20,
+        )

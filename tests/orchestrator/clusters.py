@@ -16,10 +16,14 @@ passes."""
 
 @contextlib.contextmanager
 def cluster_of(num_cpus: int, *, dashboard: bool = False) -> Iterator[Any]:
-    """A head with these CPUs, in processes of its own; tests let nodes join."""
+    """A head with these CPUs, in processes of its own; tests let nodes join.
+
+    A cluster that this process has joined is left: a run would play there.
+    """
     ray = import_ray()
     from ray.cluster_utils import Cluster
 
+    ray.shutdown()
     built = Cluster()
     try:
         join(
