@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainables.selectors.test_rules import P, of_probs
+from tests.trainables.selectors.pools import P, of_probs
 from tests.trainables.test_neighbours import at_cosines
 from trainables.auxiliary import (
     Alignment,

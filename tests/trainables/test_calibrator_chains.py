@@ -6,7 +6,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from tests.trainables.selectors.test_rules import P, labelled, of_probs, part
+from tests.trainables.selectors.pools import P, labelled, of_probs, part
 from trainables import transport
 from trainables.beliefs import Beliefs, Doubt
 from trainables.calibrators import (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainables.selectors.test_rules import P, labelled, of_probs, part, pool
+from tests.trainables.selectors.pools import P, labelled, of_probs, part, pool
 from trainables.calibrators import (
     AdjustLogits,
     Align,

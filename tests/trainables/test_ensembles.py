@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.trainables.selectors.test_rules import P
+from tests.trainables.selectors.pools import P
 from trainables.ensembles import (
     agreement,
     confidence_vote,

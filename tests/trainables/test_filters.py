@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tests.trainables.selectors.test_rules import P, labelled, of_probs, part
+from tests.trainables.selectors.pools import P, labelled, of_probs, part
 from trainables.beliefs import Beliefs, Doubt
 from trainables.combining import Mean, combined
 from trainables.filters import Agreement, Filter, Margin, Spread, filtered

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainables.selectors.test_rules import P
+from tests.trainables.selectors.pools import P
 from trainables.losses import (
     BoundedCrossEntropy,
     CrossEntropy,

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tests.trainables.selectors.test_rules import EVERY, labelled, of_probs
+from tests.trainables.selectors.pools import EVERY, labelled, of_probs
 from trainables.beliefs import Beliefs
 from trainables.calibrators import Align, Calibrator, Sharpen, Tilt
 from trainables.pseudo_labels import PseudoLabels, StepRows, fit_in_step

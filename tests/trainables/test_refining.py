@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.trainables.selectors.test_rules import of_probs
+from tests.trainables.selectors.pools import of_probs
 from tests.trainables.test_neighbours import at_cosines
 from trainables.nearby import NeighbourMean, PrototypeBlend, refined
 from trainables.neighbours import Bank

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.trainables.selectors.test_rules import P
+from tests.trainables.selectors.pools import P
 from trainables.shrinking import shrunk_classes
 
 TABLE = np.array(P)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.trainables.selectors.test_rules import P
+from tests.trainables.selectors.pools import P
 from trainables.transport import (
     Plan,
     Refinery,

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from tests.trainables.selectors.test_rules import P, labelled, of_probs, pool
+from tests.trainables.selectors.pools import P, labelled, of_probs, pool
 from trainables.calibrators import Align, Tilt, calibrated
 from trainables.pool_mean import pool_mean
 from trainables.selectors.fixed import Everything, Threshold

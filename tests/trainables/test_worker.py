@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainables.selectors.test_rules import pool
+from tests.trainables.selectors.pools import pool
 from tests.trainables.two_workers import as_two_workers
 from trainables.losses import balance_penalty
 from trainables.pool_mean import PoolMean, pool_mean

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.trainables.selectors.test_rules import P, chosen, labelled, of_probs, pool
+from tests.trainables.selectors.pools import P, chosen, labelled, of_probs, pool
 from trainables.selectors.adaptive import (
     ClassRate,
     EqualRate,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.trainables import test_calibrators as calibrating
 from tests.trainables import test_weighting as weighing
-from tests.trainables.selectors.test_rules import EVERY, P, distinct, labelled, of_probs, part
+from tests.trainables.selectors.pools import EVERY, P, distinct, labelled, of_probs, part
 from trainables.beliefs import Beliefs
 from trainables.calibrators import Tilt, calibrated, fit_chain
 from trainables.pool_mean import PoolMean, pool_mean

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.trainables.selectors.test_rules import P
+from tests.trainables.selectors.pools import P
 from trainables.selectors.separation import Separation, separate
 
 LOGS = np.log(np.array(P))
