@@ -11,6 +11,7 @@ from orchestrator.runs import RunRecord
 from tests.conftest import QUICK
 from tests.orchestrator.helpers import play
 from tests.orchestrator.injected import Killed, run_with
+from tests.orchestrator.label_sources import SOURCES, written
 from tests.orchestrator.s3 import ENVIRONMENT, S3Server, environment, s3_server
 from tests.orchestrator.small_runs import Whole, prepare_small, small_config
 
@@ -48,3 +49,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     ended = run_with(config, folder)
     assert ended.code == 0, ended.text
     return Whole(config, ended)
+
+
+@pytest.fixture
+def label_functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of label functions on the path, `my_labels`."""
+    (tmp_path / "my_labels.py").write_text(SOURCES)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    """Random weights of a tiny timm network with ten outputs."""
+    return written(tmp_path / "weights.safetensors", 0)

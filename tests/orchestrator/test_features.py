@@ -11,7 +11,7 @@ from orchestrator.jobs.selecting import sample_shards, sampled
 from orchestrator.steps import Steps
 from orchestrator.store.store import Store
 from tests.orchestrator.helpers import play, table_of
-from tests.orchestrator.test_label_sources import SHORT, believed, chosen, written
+from tests.orchestrator.label_sources import SHORT, believed, chosen, written
 from trainables.neighbours import directions, prototypes
 
 NEAR = "recipe.calibrators=[{kind: neighbours, k: 5}]"

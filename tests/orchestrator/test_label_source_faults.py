@@ -10,16 +10,10 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.steps import Steps
 from tests.orchestrator.helpers import play, table_of
-from tests.orchestrator.test_label_sources import PASSES, SHORT, SOURCES, foreign
+from tests.orchestrator.label_sources import PASSES, SHORT, foreign
 
+pytestmark = pytest.mark.usefixtures("label_functions")
 FILTERED = "recipe.filters=[{kind: agreement}]"
-
-
-@pytest.fixture(autouse=True)
-def _sources(tmp_path, monkeypatch) -> None:
-    """A module of label functions on the path."""
-    (tmp_path / "my_labels.py").write_text(SOURCES)
-    monkeypatch.syspath_prepend(tmp_path)
 
 
 @pytest.fixture
