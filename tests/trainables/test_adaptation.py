@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tests.trainables.test_student import (
+from tests.trainables.students import (
     BATCH,
     CLASSES,
     FROZEN,

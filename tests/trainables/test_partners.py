@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainables.test_adaptation import ROBUST, SURE
-from tests.trainables.test_adaptation import spec as spec_without_labels
-from tests.trainables.test_student import (
+from tests.trainables.students import (
     BATCH,
     CLASSES,
     Stop,
@@ -17,6 +15,8 @@ from tests.trainables.test_student import (
     network,
     same,
 )
+from tests.trainables.test_adaptation import ROBUST, SURE
+from tests.trainables.test_adaptation import spec as spec_without_labels
 from tests.trainables.two_workers import as_two_workers, keep, kept_by_two
 from trainables.batches import BatchPlan, TrainingSet
 from trainables.checkpoint import state_from_bytes, state_to_bytes

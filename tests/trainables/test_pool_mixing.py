@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.trainables.test_student import (
+from tests.trainables.students import (
     BATCH,
     CLASSES,
     FROZEN,

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from tests.trainables.test_student import (
+from tests.trainables.students import (
     BATCH,
     CLASSES,
     Stop,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.test_student import (
+from tests.trainables.students import (
     BATCH,
     CLASSES,
     FROZEN,

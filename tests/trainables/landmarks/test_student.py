@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.trainables.test_student import Stop, furthest, ignore, same
+from tests.trainables.students import Stop, furthest, ignore, same
 from tests.trainables.two_workers import as_two_workers, keep, kept_by_two
 from trainables.augment import ViewSpec
 from trainables.batches import BatchPlan
