@@ -66,7 +66,8 @@ def prepare(
     if as_json:
         typer.echo(json.dumps({"out": str(out), _called(manifest): manifest.classes, **counts}))
         return
-    console.say(f"{out}: " + ", ".join(f"{n:,} {name}" for name, n in counts.items()))
+    shown = {name.removesuffix("_found"): count for name, count in counts.items()}
+    console.say(f"{out}: " + ", ".join(f"{count:,} {name}" for name, count in shown.items()))
     if manifest.num_duplicates:
         console.say(f"{manifest.num_duplicates} images stand in more than one split, for example:")
         for line in manifest.duplicates[:5]:

@@ -356,4 +356,4 @@ def test_the_command_line_counts_points(tmp_path):
     assert (found["points_found"], found["labelled"], found["pool"]) == (3, 4, 10)
     assert "classes" not in found
     said = CliRunner().invoke(app, [*command, "--again"])
-    assert "3 points_found, 4 labelled, 10 pool" in said.output.replace("\n", " ")
+    assert "3 points, 4 labelled, 10 pool" in said.output.replace("\n", " ")
