@@ -5,6 +5,7 @@ import typer
 from cluster.cli import launch_commands
 from orchestrator.cli.main import app as played
 from orchestrator.cli.main import main as run_app
+from orchestrator.cli.main import options
 
 app = typer.Typer(
     name="selftrain",
@@ -13,6 +14,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
+app.callback()(options)
 app.registered_commands += played.registered_commands
 app.registered_groups += played.registered_groups
 app.command("submit")(launch_commands.submit)

@@ -1,6 +1,5 @@
 """The command line: what it prints, what it leaves alone, and its exit codes."""
 
-import importlib.metadata
 import json
 import subprocess
 import sys
@@ -33,11 +32,6 @@ def store(tmp_path) -> Store:
 
 def finished(store: Store) -> set[str]:
     return {address for _, address, done in store.steps() if done}
-
-
-def test_it_tells_its_version(selftrain, capsys):
-    assert selftrain("--version") == 0
-    assert capsys.readouterr().out == f"selftrain {importlib.metadata.version('selftrain')}\n"
 
 
 # errors and exit codes
