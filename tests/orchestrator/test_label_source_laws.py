@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from orchestrator.config import RunConfig
 from orchestrator.console import Console
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import Interrupted
+from orchestrator.runs import RunRecord
 from orchestrator.session import play_run
 from orchestrator.steps import Steps
 from orchestrator.store.store import Store
@@ -33,6 +35,13 @@ def make(make_config):
     return lambda *overrides: make_config(*SHORT, *overrides)
 
 
+def stopped_and_resumed(config: RunConfig, question: int) -> RunRecord:
+    """The run that was stopped at this of its questions and played again."""
+    with pytest.raises(Interrupted):
+        play_run(config, Console(quiet=True), StopAt(question))
+    return play(config)
+
+
 @pytest.mark.parametrize(
     "sources", [PASSES, slow((*PASSES, foreign(rounds="all"))), slow(STUDENTS)]
 )
@@ -53,11 +62,8 @@ def test_predictions_do_not_depend_on_how_many_rows_are_labelled_at_once(make, t
 @pytest.mark.parametrize("question", [14, *(slow(n) for n in (2, 25, 29))])
 def test_checkpoints_survive_an_interrupted_training(make, tmp_path, question):
     config = make(*EARLIER)
-    with pytest.raises(Interrupted):
-        play_run(config, Console(quiet=True), StopAt(question))
-    resumed = play(config)
     other = config.model_copy(update={"store": str(tmp_path / "other")})
-    whole = play(other)
+    resumed, whole = stopped_and_resumed(config, question), play(other)
     assert addresses(resumed) == addresses(whole)
     for name in ("label-at-0", "label-at-1", "combine"):
         address = whole.rounds[0].steps[name].address
@@ -104,11 +110,8 @@ def test_a_run_does_exactly_the_steps_of_its_plan_and_finds_all_of_them_again(ma
 @pytest.mark.parametrize("question", [4, *(slow(n) for n in (0, 2, 7, 25, 60))])
 def test_stopped_anywhere_and_started_again_equals_uninterrupted(make, tmp_path, question):
     config = make(*STUDENTS[:1], foreign(rounds="all"))
-    with pytest.raises(Interrupted):
-        play_run(config, Console(quiet=True), StopAt(question))
-    resumed = play(config)
     other = config.model_copy(update={"store": str(tmp_path / "other")})
-    whole = play(other)
+    resumed, whole = stopped_and_resumed(config, question), play(other)
     assert addresses(resumed) == addresses(whole)
     assert [r.test for r in resumed.rounds] == [r.test for r in whole.rounds]
     for kind, name in (("label", "combine"), ("select", "select")):

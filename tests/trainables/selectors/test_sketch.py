@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.trainables.selectors.pools import part
 from trainables.beliefs import Beliefs
 from trainables.selectors import sketch as module
 from trainables.selectors.fixed import ClassTopK
@@ -26,16 +27,6 @@ def believed(confidence: np.ndarray, labels: np.ndarray | None = None, classes: 
 def random_pool(num: int, seed: int = 0) -> Beliefs:
     stream = np.random.default_rng(seed)
     return believed(stream.uniform(0.34, 1, num), stream.integers(0, 3, num))
-
-
-def part(beliefs: Beliefs, rows: list[int] | np.ndarray) -> Beliefs:
-    rows = np.asarray(rows, np.int64)
-    return Beliefs(
-        [beliefs.example_ids[i] for i in rows],
-        beliefs.labels[rows],
-        beliefs.confidence[rows],
-        beliefs.log_probs[rows],
-    )
 
 
 def of(beliefs: Beliefs, *, coarse: bool = False) -> Sketch:
