@@ -2,12 +2,14 @@
 
     selftrain prepare parquet:data/cifar-raw --out data/cifar-4000 --labelled-per-class 400
               --validation 1000 --seed 0
+    python benchmarks/weights.py lite0 lite2
     python benchmarks/cifar10.py --runs curriculum_labeling,averaged_views [--seed 0] [--share 1.0]
 
-`curriculum_labeling` and `averaged_views` train a WRN-28-2 from random weights. The runs that end
-with `_imagenet` start from weights that were trained on ImageNet (EfficientNet-Lite0, 4.7 million
-parameters) on images scaled to 160 pixels. Those that end with `_250` keep 25 labels a class of the
-4,000 and put the others into the pool. ``--share`` multiplies the steps of every round.
+`curriculum_labeling` and `averaged_views` train a WRN-28-2 from random weights. Runs that end in
+`_lite0` or `_lite2` start from weights trained on ImageNet (EfficientNet-Lite0 and -Lite2,
+4.7 and 6.1 million parameters) on images scaled to 160 and 176 pixels. Those that end with `_250`
+keep 25 labels a class of the 4,000 and put the others into the pool. ``--share`` multiplies the
+steps of every round; a run whose ``--minutes`` are over stops, and its finished rounds are kept.
 """
 
 from orchestrator.environment import prepare_environment
@@ -17,6 +19,7 @@ prepare_environment()
 import argparse
 import json
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,22 +29,32 @@ import torch
 from orchestrator.console import Console
 from orchestrator.data.dataset import PrepareSpec
 from orchestrator.data.prepare import already_prepared, prepare
+from orchestrator.errors import Interrupted
 from orchestrator.loading import build_config
+from orchestrator.runs import load_run
 from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
 
-CHECKPOINT = "data/lite0/tf_efficientnet_lite0.safetensors"
 WRN: dict[str, Any] = {"student": {"kind": "wide_resnet", "depth": 28, "width": 2}}
 LITE: dict[str, Any] = {
-    "method": "averaged_views",
     "student": {
         "kind": "timm",
         "name": "tf_efficientnet_lite0",
-        "checkpoint": CHECKPOINT,
+        "checkpoint": "data/lite0/tf_efficientnet_lite0.safetensors",
         "new_classifier": True,
         "input_size": 160,
     },
     "optimiser": {"learning_rate": 0.03, "weight_decay": 1e-4, "warmup_share": 0.1},
+    "batch": {"labelled": 64, "labelled_alone": 128, "selected": 192},
+}
+LITE2: dict[str, Any] = LITE | {
+    "student": LITE["student"]
+    | {
+        "name": "tf_efficientnet_lite2",
+        "checkpoint": "data/lite2/tf_efficientnet_lite2.safetensors",
+        "input_size": 176,
+    },
+    "strong": {"saturation": 0.4, "hue": 0.05},
 }
 RUNS: dict[str, dict[str, Any]] = {
     "curriculum_labeling": WRN
@@ -58,16 +71,25 @@ RUNS: dict[str, dict[str, Any]] = {
         "steps": {"first_round": 1500, "base": 1300},
         "optimiser": {"learning_rate": 0.15, "warmup_share": 0.05},
     },
-    "averaged_views_imagenet": LITE
+    "averaged_views_lite0": LITE
+    | {"method": "averaged_views", "steps": {"first_round": 600, "base": 800}},
+    "averaged_views_lite0_250": LITE
     | {
-        "batch": {"labelled": 64, "labelled_alone": 128, "selected": 192},
-        "steps": {"first_round": 600, "base": 800},
-    },
-    "averaged_views_imagenet_250": LITE
-    | {
+        "method": "averaged_views",
         "batch": {"labelled": 32, "labelled_alone": 64, "selected": 224},
         "steps": {"first_round": 300, "base": 800},
         "labels": 25,
+    },
+    "averaged_views_lite2": LITE2
+    | {
+        "method": "averaged_views",
+        "steps": {"first_round": 600, "base": 700},
+        "policy": {"num_rounds": 6},
+    },
+    "curriculum_labeling_lite2": LITE2
+    | {
+        "method": "curriculum_labeling",
+        "steps": {"first_round": 600, "base": 300, "passes_over_selection": 2.0},
     },
 }
 
@@ -79,11 +101,12 @@ def main() -> None:
     parser.add_argument("--runs", default=",".join(RUNS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--minutes", type=float, help="stop a run after so many minutes")
     parser.add_argument("--set", action="append", default=[], help="override of all runs")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/cifar10.json"))
     args = parser.parse_args()
     for name in args.runs.split(","):
-        found = play(RUNS[name], args.data, args.seed, args.share, args.set)
+        found = play(RUNS[name], args.data, args.seed, args.share, args.minutes, args.set)
         kept = json.loads(args.out.read_text()) if args.out.exists() else {}
         kept[f"{name}/{args.seed}"] = found
         args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -92,12 +115,20 @@ def main() -> None:
 
 
 def play(
-    run: dict[str, Any], data: str, seed: int, share: float, overrides: list[str]
+    run: dict[str, Any],
+    data: str,
+    seed: int,
+    share: float,
+    minutes: float | None,
+    overrides: list[str],
 ) -> dict[str, Any]:
     """One run: test accuracy by round, seconds by kind of step, quality of the labels."""
     if "labels" in run:
         data = fewer(data, run["labels"], seed)
-    steps = {name: max(1, round(share * number)) for name, number in run["steps"].items()}
+    steps = {
+        name: share * number if isinstance(number, float) else max(1, round(share * number))
+        for name, number in run["steps"].items()
+    }
     with tempfile.TemporaryDirectory() as root:
         tree = {
             "name": "cifar10",
@@ -111,18 +142,28 @@ def play(
                     "batch": run["batch"],
                     "steps": steps,
                     "optimiser": run["optimiser"],
+                    "objective": {"strong": run.get("strong", {})},
                 },
                 "labelling": {"precision": "bfloat16"},
+                "policy": run.get("policy", {}),
             },
             "placement": {"engine": "local", "threads": 4},
             "tracking": {"wandb": "disabled"},
             "store": f"{root}/store",
             "runs": f"{root}/runs",
         }
-        began = time.perf_counter()
-        record, _ = play_run(
-            build_config(tree, overrides), Console(quiet=False), StopRequest(), wait=False
-        )
+        began, stop = time.perf_counter(), StopRequest()
+        watch = threading.Timer(60 * (minutes or 0), stop.ask, ("time is up",))
+        if minutes:
+            watch.start()
+        try:
+            record, _ = play_run(
+                build_config(tree, overrides), Console(quiet=False), stop, wait=False
+            )
+        except Interrupted:
+            record = load_run(next(Path(root, "runs").iterdir()))
+        finally:
+            watch.cancel()
         seconds = time.perf_counter() - began
     rounds = [each for each in record.rounds if each.test is not None]
     by_kind: dict[str, float] = {}

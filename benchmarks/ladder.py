@@ -1,5 +1,6 @@
 """Methods on frozen features of CIFAR-10: 40, 250 and 1,000 labels, and a zero-shot source.
 
+    python benchmarks/weights.py lite0
     selftrain embed data/cifar-images --out data/cifar-features --model tf_efficientnet_lite0
               --checkpoint data/lite0/tf_efficientnet_lite0.safetensors --size 128
     python benchmarks/ladder.py --data data/cifar-features
