@@ -3,10 +3,11 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Without it Ray listens on 127.0.0.1; it says so of two systems, and obeys it on all."""
+
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,17 @@ def quieten() -> None:
 def connect(placement: Placement) -> Cluster:
     """Join the cluster that the placement or RAY_ADDRESS names, or start one on this machine.
 
+    A process that has joined a cluster already stays in it.
+
     Raises:
-        InfeasibleError: The cluster can't be reached.
+        InfeasibleError: The cluster can't be reached, or this process has joined another one.
         LostWorkError: Ray could not be started here; a busy machine may start it the next time.
     """
     ray = import_ray()
     joined_here = not ray.is_initialized()
-    if joined_here:
+    if not joined_here:
+        check_same_cluster(placement.ray_address, ray.get_runtime_context().gcs_address)
+    else:
         address = placement.ray_address or os.environ.get("RAY_ADDRESS")
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address:
@@ -82,6 +89,25 @@ def connect(placement: Placement) -> Cluster:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray's own would end the process at once
     return replace(cluster_size(), joined_here=joined_here)
+
+
+def check_same_cluster(wanted: str | None, joined: str) -> None:
+    """Refuse a ``HOST:PORT`` that is not that of the cluster this process has joined.
+
+    Raises:
+        InfeasibleError: It names another cluster.
+    """
+    if wanted is None or wanted in ("auto", "local", joined) or "://" in wanted:
+        return
+    host, _, port = wanted.rpartition(":")
+    with suppress(OSError):  # a name that nothing knows is refused below
+        found = socket.gethostbyname(host)
+        if f"{found}:{port}" == joined or (found == LOOPBACK and joined.endswith(f":{port}")):
+            return
+    raise InfeasibleError(
+        f"placement.ray_address is {wanted}, but this process has joined the Ray cluster at "
+        f"{joined}; leave the address out, or call ray.shutdown() before"
+    )
 
 
 @contextmanager
