@@ -54,7 +54,7 @@ class Work:
             ScoreJob: lambda job, _: run_scoring(job, engine.device()),
             LabelJob: self._label,
             PointLabelJob: self._label,
-            CrossLabelJob: lambda job, _: label_out_of_fold(job),
+            CrossLabelJob: lambda job, _: label_out_of_fold(job, engine.device()),
             CombineJob: lambda job, _: run_combining(job, self._over),
             SelectJob: lambda job, _: run_selecting(job, self._over),
             PointSelectJob: lambda job, _: run_point_selecting(job, self._over),

@@ -209,18 +209,18 @@ def _speed(reports: list[ShardReport]) -> dict[str, float]:
     return {"work_s": work_s, "rows_per_s": rows / max(1e-9, work_s)}
 
 
-def label_out_of_fold(job: CrossLabelJob) -> Outcome:
+def label_out_of_fold(job: CrossLabelJob, device: str = "cpu") -> Outcome:
     """Predictions of every labelled row by the fold student that never saw it."""
-    store, data = Store(job.store), Dataset(job.data)
+    store, data, where = Store(job.store), Dataset(job.data), torch.device(device)
     folder = store.folder("cross_label", job.address)
     table = data.table(data.manifest.labelled).sort_by("example_id")
     fold = fold_of(table["example_id"].to_pylist(), max(1, len(job.folds)))
     near: tuple[FileEntry, ...] = ()
     if job.train is not None:
-        near = _write_nearness(job, job.train, store, folder, table, fold)
-    blocks = list(_fold_beliefs(job, store, table, fold))
+        near = _write_nearness(job, job.train, store, folder, table, fold, where)
+    blocks = list(_fold_beliefs(job, store, table, fold, where))
     if job.sources:
-        blocks, fold = [_foreign_beliefs(job, table)], np.zeros(table.num_rows, np.int64)
+        blocks, fold = [_foreign_beliefs(job, table, where)], np.zeros(table.num_rows, np.int64)
     schema = schemas.predictions(job.num_classes)
     merged = pa.concat_tables([b.to_table(schema) for b in blocks]).sort_by("example_id")
     right = sum(
@@ -232,13 +232,13 @@ def label_out_of_fold(job: CrossLabelJob) -> Outcome:
 
 
 def _fold_beliefs(
-    job: CrossLabelJob, store: Store, table: pa.Table, fold: np.ndarray
+    job: CrossLabelJob, store: Store, table: pa.Table, fold: np.ndarray, device: torch.device
 ) -> Iterator[Beliefs]:
     for number, train in enumerate(job.folds):
         rows = table.filter(pa.array(fold == number))
         decoded = decode_rows(rows, job.form)
-        model = load_teacher(store, job, train)
-        yield predict(model, decoded, job.labelling, 512, torch.device("cpu"), job.num_classes)
+        model = load_teacher(store, job, train).to(device)
+        yield predict(model, decoded, job.labelling, 512, device, job.num_classes)
 
 
 def _write_nearness(
@@ -248,16 +248,16 @@ def _write_nearness(
     folder: StepFolder,
     table: pa.Table,
     fold: np.ndarray,
+    device: torch.device,
 ) -> tuple[FileEntry, ...]:
     """Write how near labelled rows are to the classes for the fold student that never saw them."""
     decoded = decode_rows(table, job.form)
     labels = table["label"].to_numpy().astype(np.int64)
 
     def features(step: str) -> np.ndarray:
-        model = load_teacher(store, job, step)
-        cpu = torch.device("cpu")
+        model = load_teacher(store, job, step).to(device)
         return predict(
-            model, decoded, job.labelling, 512, cpu, job.num_classes, features=True
+            model, decoded, job.labelling, 512, device, job.num_classes, features=True
         ).located()
 
     cosines = np.zeros((len(labels), job.num_classes), np.float32)
@@ -268,16 +268,16 @@ def _write_nearness(
     return write_nearness(folder, decoded, cosines, anchors)
 
 
-def _foreign_beliefs(job: CrossLabelJob, table: pa.Table) -> Beliefs:
+def _foreign_beliefs(job: CrossLabelJob, table: pa.Table, device: torch.device) -> Beliefs:
     """What the foreign sources believe together about all labelled rows, which they never saw."""
     decoded = decode_rows(table, job.form)
     told = [
         predict(
-            foreign_network(source, job),
+            foreign_network(source, job).to(device),
             decoded,
             job.labelling,
             512,
-            torch.device("cpu"),
+            device,
             job.num_classes,
             foreign=True,
         )
