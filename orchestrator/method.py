@@ -23,7 +23,8 @@ class Method(Spec):
     @property
     def acts(self) -> str:
         """Where it acts: on the stored table between rounds, in the training step, or on both."""
-        table = self.recipe.policy.num_rounds > 1
+        rounds, batch = self.recipe.policy.num_rounds, self.recipe.training.batch
+        table = rounds > 1 and bool(batch.selected)
         step = self.recipe.training.reads_pool
         return {(True, True): "table, step", (True, False): "table", (False, True): "step"}.get(
             (table, step), "labels only"

@@ -272,6 +272,8 @@ class Recipe(Spec):
         faults += _unlabelled_faults(self.training)
         faults += _start_faults(self)
         faults += _balance_faults(self.calibrators, plan.max_copies)
+        if (term := self.training.objective.consistency) is not None and plan.max_copies > 1:
+            faults += _balance_faults(term.calibrators, plan.max_copies)
         if self.policy.num_rounds > 1 and not plan.selected and not reads_pool:
             faults.append("no later round would read the pool: training.batch.selected is 0")
         faults += [

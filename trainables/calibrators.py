@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Annotated, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainables import transport
 from trainables.beliefs import Beliefs
@@ -251,9 +251,10 @@ class Transport(Spec):
     kind: Literal["transport"] = "transport"
     plan: Literal["partial", "allocation", "balanced", "refine"] = "partial"
     """Which of the four."""
-    target: Literal["uniform", "labelled", "estimated"] = "uniform"
+    target: Literal["uniform", "labelled", "estimated", "wilson"] = "uniform"
     """Class shares: equal, those of the labelled rows, or the pool's own as estimated from
-    out-of-fold predictions; 'allocation' takes them as upper bounds."""
+    out-of-fold predictions; 'allocation' takes them as upper bounds, and alone may have 'wilson',
+    the upper ends of the 95 % intervals that the labelled rows leave."""
     share: Annotated[Scalar, Bounds(low=0.01, high=1)] = 1.0
     """Share of the pool's mass that is labelled, of 'partial' and 'allocation'; the weighting
     'mass' lets each row count by its part of it."""
@@ -262,6 +263,12 @@ class Transport(Spec):
     slack: Annotated[float, Field(ge=1, le=10)] = 1.0
     """The bounds of 'allocation' are this many times the target."""
     needs_pool: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _bounds_are_of_allocation(self) -> Self:
+        if self.target == "wilson" and self.plan != "allocation":
+            raise ValueError("target wilson gives bounds, which plan allocation alone has")
+        return self
 
     @property
     def needs_labelled(self) -> bool:
@@ -274,6 +281,8 @@ class Transport(Spec):
         target = np.full(num, 1 / num)
         if self.target == "labelled":
             target = np.maximum(labelled.class_rows, 1) / np.maximum(labelled.class_rows, 1).sum()
+        elif self.target == "wilson":
+            target = transport.wilson_upper(labelled.class_rows)
         elif self.target == "estimated" and len(rows):
             target = estimated_prior(before, labelled, np.exp(rows).mean(axis=0))
         share = number(self.share)

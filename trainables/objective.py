@@ -111,6 +111,17 @@ class ConsistencyTerm(Spec):
         )
         if wrong:
             raise ValueError(f"{' and '.join(wrong)} can act on the stored table only")
+        trusting = [f"calibrator {c.kind}" for c in self.calibrators if c.needs_labelled]
+        trusting += ["selector out_of_fold_precision"] * (
+            self.selector.kind == "out_of_fold_precision"
+        )
+        if trusting:
+            raise ValueError(
+                f"{' and '.join(trusting)} must see labelled rows that the network was not trained "
+                "on, and a step has none: let it act on the stored table"
+            )
+        if sum(c.kind == "align" for c in self.calibrators) > 1:
+            raise ValueError("calibrators align twice: keep one of them")
         if self.mix is not None and (self.debias or self.fairness != 0):
             raise ValueError("mix blends rows that debias and fairness need apart: leave them out")
         if isinstance(self.mix, AnchorMix) and weight.kind != "one":
@@ -198,6 +209,12 @@ class Objective(Spec):
             return self
         if self.consistency is None:
             raise ValueError("representation reads the pool rows of consistency: set that as well")
+        blended = [name for name in self.representation.terms if name != "turns"]
+        if self.consistency.mix is not None and blended:
+            raise ValueError(
+                f"consistency.mix blends the rows that representation.{blended[0]} needs apart: "
+                "leave one of them out"
+            )
         if self.consistency.debias and self.representation.refine is not None:
             raise ValueError("consistency.debias and representation.refine exclude each other")
         return self

@@ -46,15 +46,26 @@ def methods(
     width = max(map(len, found))
     for each, method in found.items():
         typer.echo(f"{each:<{width}}  {method.acts:<11}  {method.summary}  [{method.source}]")
+        needs = f"needs {method.needs}; " if method.needs else ""
+        typer.echo(f"{'':<{width}}  {'':<11}  {needs}searches {', '.join(method.search)}")
 
 
 def methods_table(found: dict[str, Method]) -> str:
-    """The methods as a Markdown table: name, what it does, where it acts, source."""
-    rows = [
-        f"| `{name}` | {method.summary.rstrip('.')} | {method.acts} | {method.source} |"
+    """The methods as a Markdown table: what each does, needs and lets be searched, its source."""
+    head = ("method", "what it does", "acts on", "needs", "searches", "source")
+    rows = [head, ["---"] * len(head)]
+    rows += [
+        (
+            f"`{name}`",
+            method.summary.rstrip("."),
+            method.acts,
+            method.needs,
+            ", ".join(method.search),
+            method.source,
+        )
         for name, method in found.items()
     ]
-    return "\n".join(["| method | what it does | acts on | source |", "|---|---|---|---|", *rows])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 def schema(

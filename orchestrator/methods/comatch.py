@@ -4,7 +4,8 @@ Source: Li et al., CoMatch, ICCV 2021, arXiv:2011.11183, and its released code: 
 labels smoothed over the rows of the last five batches (own share 0.9, temperature 0.2), soft
 targets above 0.95, a second strong view, the graph of labels (cut 0.8) as the target of that of 64
 features, weight 1.
-Departs from the paper: as `fixmatch`; smoothing begins with the first rows that are kept.
+Departs from the paper: as `fixmatch`; smoothing begins with the first rows that are kept;
+the alignment remembers about 100 batches instead of 32.
 """
 
 from orchestrator.families import one_round

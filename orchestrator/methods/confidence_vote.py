@@ -3,7 +3,9 @@
 Source: after SPARSE (Manni et al., 2025), as released: sharpened beliefs weighed by 1 - H / log C,
 0.3 of the label kept from before, the batch's 0.75 quantile.
 Departs from the paper: without the generator; sources are two students; the quantile is over the
-pool and grows, the memory is over rounds.
+pool and grows, the memory is over rounds (0.3 of the label before, once a round, where a row's own
+average over steps has 0.99), and every step trains on both kinds of rows instead of every fifth
+epoch on pseudo-labels.
 """
 
 from orchestrator.families import warm_rounds

@@ -4,6 +4,8 @@ Source: house method after CoVLM (consensus of vision-language models; its thres
 public): all sources must agree, and the mean's confidence must reach a precision of 0.9 on
 out-of-fold rows.
 Departs from the paper: sources are three students; give `labelling.foreign` to use other networks.
+The threshold is learnt from the confidence of one student on rows out of its fold and read by the
+mean of three, which is less confident: it accepts fewer rows than the precision would allow.
 """
 
 from orchestrator.families import warm_rounds

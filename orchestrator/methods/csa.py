@@ -4,7 +4,8 @@ Source: Nguyen et al., Confident Sinkhorn allocation, arXiv:2206.05880, algorith
 the two best classes over several models, Sinkhorn allocation near the labelled shares, a confidence
 above 0.5.
 Departs from the paper: five networks instead of twenty boosted trees; the allocation is balanced
-Sinkhorn at epsilon 0.1; accepted rows are chosen anew each round.
+Sinkhorn at epsilon 0.1, without bounds of 0.9 to 1.1 of a class; accepted rows are chosen anew each
+round, without a quota; three rounds instead of five.
 """
 
 from orchestrator.families import warm_rounds
@@ -18,7 +19,7 @@ from trainables.student import StepCount
 METHOD = Method(
     summary="Rows on which five models agree significantly, allocated to classes.",
     source="Nguyen et al., arXiv:2206.05880",
-    departs="five networks; balanced Sinkhorn",
+    departs="five networks; balanced Sinkhorn; no quota; three rounds",
     search=("rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(students=5),

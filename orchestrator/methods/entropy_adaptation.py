@@ -4,7 +4,8 @@ Source: Rusak et al., If your data distribution shifts, use self-learning, TMLR 
 arXiv:2104.12928: the mean entropy of the predictions on target rows is minimised, with
 their batch statistics, over scales and shifts of batch norm alone.
 Departs from the paper: round 0 trains the source network on the labelled rows, which here come
-from the pool's own distribution; the rate falls by half a cosine; 200 steps of 96 rows.
+from the pool's own distribution; the rate is 0.001, not 0.00075,
+and falls by half a cosine; 200 steps of 96 rows.
 """
 
 from orchestrator.families import adaptation

@@ -21,7 +21,7 @@ METHOD = Method(
     recipe=warm_rounds(
         labelling=LabellingSpec(students=2, combine=Choose(by="variance")),
         steps=StepCount(first_round=400, base=600),
-        selector=Threshold(threshold=0.6),
+        selector=Threshold(threshold=0.3),
         policy=RoundPolicy(num_rounds=3, start="warm"),
     ),
 )

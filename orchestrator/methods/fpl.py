@@ -4,7 +4,7 @@ Source: Menghini, Delworth, Bach, Enhancing CLIP with CLIP, NeurIPS 2023, arXiv:
 3: once, K = 16, new weights each time, labelled and pseudo-labelled rows with equal mass.
 Departs from the paper: a network of its own is trained instead of prompts; give `labelling.foreign`
 for the zero-shot first labels, else round 0 learns from labelled rows; a row is never moved to its
-second-best class to fill one up.
+second-best class to fill one up; no pseudo-label is held out for validation.
 """
 
 from orchestrator.families import warm_rounds

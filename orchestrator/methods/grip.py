@@ -5,7 +5,8 @@ Source: Menghini, Delworth, Bach, Enhancing CLIP with CLIP, NeurIPS 2023, arXiv:
 pseudo-labelled rows with equal mass.
 Departs from the paper: a network of its own is trained instead of prompts; give `labelling.foreign`
 for the zero-shot first labels, else round 0 learns from labelled rows; a row is never moved to its
-second-best class to fill one up.
+second-best class to fill one up; five iterations instead of ten, and no pseudo-label is held out
+for validation.
 """
 
 from orchestrator.families import warm_rounds
@@ -18,12 +19,12 @@ from trainables.student import StepCount
 METHOD = Method(
     summary="K surest rows of each class, K growing until the whole pool is in.",
     source="Menghini et al., NeurIPS 2023, arXiv:2306.01669",
-    departs="networks instead of prompts",
+    departs="networks instead of prompts; five iterations",
     search=("selection", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         steps=StepCount(first_round=400, base=400),
         mixup=0.0,
-        selector=ClassTopK(k=Linear(start=1000, end=5860)),
+        selector=ClassTopK(share_of_even=Linear(start=0.2, end=1.0)),
         policy=RoundPolicy(num_rounds=6, start="restart", deliver="best"),
     ),
 )

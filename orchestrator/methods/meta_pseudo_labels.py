@@ -4,7 +4,8 @@ Source: Pham, Dai, Xie, Le, CVPR 2021, arXiv:2003.10580, section 3 and appendix;
 is derived there (h = old - new labelled loss, the same drawn label on both sides), not as in the
 released code, whose teacher gets no meta gradient from soft labels of its own.
 Departs from the paper: 800 steps of 64 labelled and 128 pool rows, the last fifth of them
-finetuning on labelled rows; h is cut to [-1, 1]; no label smoothing.
+finetuning on labelled rows; h is cut to [-1, 1]; no label smoothing; the student
+learns from the first step on, without waiting for the teacher.
 """
 
 from orchestrator.method import Method

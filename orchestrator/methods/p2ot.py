@@ -1,10 +1,11 @@
 """P2OT: each round a larger share of the pool's mass, allocated by partial optimal transport.
 
 Source: Zhang et al., P2OT, ICLR 2024, arXiv:2401.09266, sections 3.2 and 3.3: relaxed balance of
-the classes, epsilon 0.1, the labelled share rising from 0.1 to 1 by the sigmoid ramp, every row
-weighted by its mass.
+the classes, epsilon 0.1, the labelled share rising from 0.1 to 1 in the shape of a sigmoid, every
+row weighted by its mass.
 Departs from the paper: it clusters without labels, here a labelled set trains along; the plan is
-made once a round on at most 16,384 rows of the pool; the share falls no lower than 0.1.
+made once a round on at most 16,384 rows of the pool; the share is 0.11, 0.3, 0.75 and 1 in four
+rounds, earlier up than the paper's ramp (0.11, 0.20, 0.62, 1).
 """
 
 from orchestrator.families import warm_rounds

@@ -4,7 +4,8 @@ Source: house method after Progressive Ensemble Networks (Ye and Guo, CVPR 2019)
 not public: the mean of several classifiers, the most confident rows of each class, a few more each
 round.
 Departs from the paper: three networks of different seeds instead of heads with projected label
-embeddings; classes are all known; earlier labels are made anew.
+embeddings; classes are all known; earlier labels are made anew; three large steps from a fifth of
+a class on instead of ten or more small ones.
 """
 
 from orchestrator.families import warm_rounds
@@ -22,7 +23,7 @@ METHOD = Method(
     recipe=warm_rounds(
         labelling=LabellingSpec(students=3),
         steps=StepCount(first_round=300, base=600),
-        selector=ClassTopK(k=Linear(start=1000, end=5000)),
+        selector=ClassTopK(share_of_even=Linear(start=0.2, end=0.85)),
         policy=RoundPolicy(num_rounds=4, start="warm"),
     ),
 )

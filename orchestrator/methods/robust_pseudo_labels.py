@@ -5,7 +5,8 @@ arXiv:2104.12928: hard labels of the network itself at each step on the very ima
 it learns, all rows, generalised cross-entropy with q = 0.8, batch statistics of the target rows,
 scales and shifts of batch norm alone.
 Departs from the paper: round 0 trains the source network on the labelled rows, which here come
-from the pool's own distribution; the rate falls by half a cosine; 200 steps of 96 rows.
+from the pool's own distribution; the rate is 0.001, not 0.00075,
+and falls by half a cosine; 200 steps of 96 rows.
 """
 
 from orchestrator.families import adaptation

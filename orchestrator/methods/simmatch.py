@@ -4,7 +4,8 @@ Source: Zheng et al., SimMatch, CVPR 2022, arXiv:2203.06915, and its released co
 alignment, labels aggregated over the labelled memory (own share 0.9, temperature 0.1), soft targets
 above 0.95, and the likeness to labelled rows as a second target (weight 1, temperature 0.1).
 Departs from the paper: as `fixmatch`; the EMA teacher labels and embeds weak views; the memory
-holds the newest embedding of each labelled row, a head of two layers and 64 features.
+holds the newest embedding of each labelled row, a head of two layers and 64 features; the alignment
+remembers about 100 batches instead of 256.
 """
 
 from orchestrator.families import one_round

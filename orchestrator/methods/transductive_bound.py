@@ -4,7 +4,7 @@ Source: Feofanov, Devijver, Amini, AAAI 2019, and Amini et al., Self-training: a
 arXiv:2202.12040, section 3: the threshold of each class minimises the bound on the conditional
 error of the majority vote; accepted rows stay.
 Departs from the paper: votes are the averaged probabilities of three networks instead of a random
-forest; labelled and selected rows have half of the batch each.
+forest; the means over labelled and selected rows count alike.
 """
 
 from orchestrator.families import warm_rounds

@@ -17,6 +17,13 @@ from orchestrator.errors import ConfigError
             "calibrator align and calibrator transport each correct the class balance",
         ),
         (
+            [
+                "recipe.training.batch={pool: 8, max_copies: 3}",
+                "recipe.training.objective.consistency={calibrators: [{kind: align}]}",
+            ],
+            "calibrator align and training.batch.max_copies each correct the class balance",
+        ),
+        (
             ["recipe.training.partner={kind: peer}"],
             "training.partner peer needs objective.consistency",
         ),

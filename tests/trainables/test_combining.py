@@ -15,6 +15,7 @@ from trainables.combining import (
     First,
     LabelModel,
     Mean,
+    Medoid,
     Specialists,
     combined,
 )
@@ -31,6 +32,7 @@ EVERY = (
     Choose(by="entropy"),
     Choose(by="confidence"),
     First(),
+    Medoid(),
     LabelModel(model="majority"),
     LabelModel(model="one_coin"),
     LabelModel(model="one_coin", multiplicity=2),
@@ -111,6 +113,16 @@ def test_variance_entropy_and_confidence_may_choose_differently():
 def test_the_first_of_equally_good_sources_is_chosen():
     rows = logs([[[0.7, 0.3]], [[0.3, 0.7]]])
     assert probs(Choose(by="confidence"), rows)[0] == pytest.approx([0.7, 0.3])
+
+
+def test_the_source_nearest_to_all_others_is_the_medoid_and_a_sure_outlier_moves_nothing():
+    # distances: first to second 0.1, to the outlier 0.8; second to the outlier 0.7
+    rows = logs([[[0.8, 0.2]], [[0.7, 0.3]], [[0.0, 1.0]]])
+    assert probs(Medoid(), rows)[0] == pytest.approx([0.7, 0.3])
+    assert probs(Mean(), rows)[0].argmax() == 0
+    twice = logs([[[0.4, 0.6]], [[0.4, 0.6]], [[1.0, 0.0]]])
+    assert probs(Medoid(), twice)[0] == pytest.approx([0.4, 0.6])
+    assert probs(Mean(), twice)[0].argmax() == 0
 
 
 def test_a_majority_is_the_shares_of_the_votes():

@@ -83,8 +83,30 @@ def test_a_consistency_term_says_whether_it_needs_the_labelled_rows():
     assert not needs(calibrators=[{"kind": "align"}, {"kind": "sharpen"}])
     assert needs(debias=True)
     assert needs(selector={"kind": "relative_threshold"})
-    assert needs(calibrators=[{"kind": "sharpen"}, {"kind": "temperature"}])
-    assert needs(calibrators=[{"kind": "align", "target": "estimated"}])
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ({"calibrators": [{"kind": "sharpen"}, {"kind": "temperature"}]}, "calibrator temperature"),
+        ({"calibrators": [{"kind": "align", "target": "estimated"}]}, "calibrator align"),
+        ({"selector": {"kind": "out_of_fold_precision"}}, "selector out_of_fold_precision"),
+    ],
+)
+def test_what_must_see_labelled_rows_out_of_fold_is_refused_inside_the_step(part, name):
+    with pytest.raises(ValidationError, match=f"{name} must see labelled rows that the network"):
+        ConsistencyTerm.model_validate(part)
+
+
+def test_a_step_aligns_once():
+    twice = {"calibrators": [{"kind": "align"}, {"kind": "align", "target": "labelled"}]}
+    with pytest.raises(ValidationError, match="align twice"):
+        ConsistencyTerm.model_validate(twice)
+
+
+def test_selected_rows_are_never_averaged_over_rows_that_the_table_dropped():
+    with pytest.raises(ValidationError, match="'selected'"):
+        Objective.model_validate({"selected": {"normalise": "all"}})
 
 
 def test_an_objective_survives_its_plain_form():

@@ -295,6 +295,17 @@ def test_a_representation_goes_with_a_consistency_term():
         Objective(representation=refined, consistency=ConsistencyTerm(debias=True))
 
 
+@pytest.mark.parametrize("name", ["similarity", "graph", "contrast", "alignment", "shrunk"])
+def test_blended_views_are_held_against_no_row_of_their_own(name):
+    keep = {"contrast": "latest"}.get(name, "labelled")
+    near = {} if name == "shrunk" else {"embedding": {"width": 8, "keep": {"kind": keep}}}
+    spec = near | {name: {}}
+    mixed = {"consistency": {"mix": {"kind": "pairs"}}}
+    with pytest.raises(ValidationError, match=f"that representation.{name} needs apart"):
+        Objective.model_validate({"representation": spec, **mixed})
+    Objective.model_validate({"representation": {"turns": {}}, **mixed})
+
+
 # ---- placement
 
 

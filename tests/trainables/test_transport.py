@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainables.selectors.pools import P
+from trainables.calibrators import Tilt, Transport
+from trainables.selectors.rules import Labelled
 from trainables.transport import (
     Plan,
     Refinery,
@@ -105,6 +107,16 @@ def test_a_refinery_has_its_golden_labels_and_columns():
 def test_wilsons_bound_is_that_of_the_textbook():
     # 8 of 10 rows: the interval at 95 % ends at 0.9433
     assert wilson_upper([8, 2]) == pytest.approx([0.943318, 0.509838], abs=1e-6)
+
+
+def test_few_labels_leave_allocation_wide_bounds():
+    with pytest.raises(ValueError, match="plan allocation alone has"):
+        Transport(plan="partial", target="wilson")
+    rows, labelled = LOGS.astype(np.float64), Labelled(np.array([8, 2, 0]))
+    plan = Transport(plan="allocation", target="wilson", share=0.9, epsilon=0.05)
+    bounds = np.minimum(wilson_upper([8, 2, 0]), 1)
+    same = allocation(rows, 0.9, bounds, reg=20)
+    assert plan.fit_rows(rows, Tilt(), labelled).shift == pytest.approx(same.shift)
 
 
 def test_wilsons_bound_approaches_the_share_and_never_leaves_it():

@@ -1,9 +1,10 @@
 """Selectors whose thresholds or shares are settings: the same for every pool."""
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from trainables.schedules import number
 from trainables.selectors.rules import NEVER, Count, Labelled, Rule, Share, Statistics, make_rule
@@ -84,15 +85,26 @@ class ClassTopK(Spec):
     """
 
     kind: Literal["class_top_k"] = "class_top_k"
-    k: Count = 100
-    """Rows of each class to accept at most."""
+    k: Count | None = None
+    """Rows of each class to accept at most; 100 if neither this nor a share is given."""
+    share_of_even: Share | None = None
+    """The same as a share of what each class would have if all were equal: pool rows / classes."""
     least_confidence: Share = 0.0
     """Rows less confident than this are never accepted."""
     needs_labelled: ClassVar[bool] = False
     needs_sample: ClassVar[bool] = False
 
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if self.k is not None and self.share_of_even is not None:
+            raise ValueError("k and share_of_even both limit the rows of a class: give one")
+        return self
+
     def fit(self, pool: Statistics, labelled: Labelled, seed: int) -> Rule:
         del labelled
-        k, floor = int(number(self.k)), number(self.least_confidence)
+        k, floor = int(number(self.k or 100)), number(self.least_confidence)
+        if self.share_of_even is not None:
+            even = int(pool.class_rows().sum()) / pool.num_classes
+            k = max(1, int(number(self.share_of_even) * even + 1e-9))
         cuts = [pool.class_cut(label, k) for label in range(pool.num_classes)]
         return make_rule(pool, seed, cuts=cuts, least=[floor] * pool.num_classes)

@@ -91,10 +91,13 @@ def test_it_runs_as_a_module_with_the_same_exit_codes(tmp_path):
 # methods and schema
 
 
-def test_methods_lists_every_method_with_its_source(selftrain, capsys):
+def test_methods_lists_every_method_with_its_source_what_it_needs_and_searches(selftrain, capsys):
     assert selftrain("methods") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == method_names()
+    assert [line.split()[0] for line in lines[::2]] == method_names()
+    assert all(line.endswith("]") for line in lines[::2])
+    assert all("searches" in line for line in lines[1::2])
+    assert "needs two views; searches" in lines[1 + 2 * method_names().index("fixmatch")]
     assert selftrain("methods", "--json") == 0
     assert sorted(json.loads(capsys.readouterr().out)) == method_names()
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tests.trainables.selectors.pools import (
     QUICK,
@@ -145,6 +146,17 @@ def test_class_top_k_prefers_the_more_confident():
 def test_the_floor_refuses_rows_that_the_count_would_take():
     found = chosen(ClassTopK(k=2, least_confidence=0.75), of_probs(P))
     assert found == set("0936")
+
+
+@pytest.mark.parametrize(("share", "k"), [(0.2, 4), (0.5, 10), (1.0, 20), (0.001, 1)])
+def test_k_may_be_a_share_of_what_classes_of_equal_size_would_have(share, k):
+    whole = distinct(60)  # 60 rows of 3 classes: 20 each
+    assert chosen(ClassTopK(share_of_even=share), whole) == chosen(ClassTopK(k=k), whole)
+
+
+def test_one_limit_of_a_class_is_given():
+    with pytest.raises(ValidationError, match="give one"):
+        ClassTopK(k=3, share_of_even=0.5)
 
 
 @pytest.mark.parametrize("selector", [ClassTopK(k=3), ClassShare(share=0.2)], ids=str)
