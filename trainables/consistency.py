@@ -25,6 +25,7 @@ from trainables.randomness import numpy_stream
 from trainables.schedules import Moment
 from trainables.selectors.rules import Labelled
 from trainables.selectors.running import Running
+from trainables.step_tally import counted
 from trainables.worker import Worker
 
 
@@ -80,16 +81,19 @@ def label_pool(
         probs = worker.gather(np.exp(step.calibrated.log_probs), num_rows)
         kept.see_pool(worker.gather(told.embedding, num_rows), probs)
     weight, found = moment.value(term.weight), step.of_rows(told.beliefs)
-    strong = pairs.strong
+    counts = counted(told.beliefs.log_probs, found.labels, found.accepted, worker)
+    running.tally.see(counts, moment.share)
+    strong, num_accepted = pairs.strong, float(counts.accepted.sum())
     if term.mix is not None:
         found, strong = _mixed(term.mix, found, pairs, loader, moment)
+        num_accepted = _of_all(found.accepted, worker)
     trained = _rows(term, found, strong, (POOL, weight), num_rows, worker)
     if term.debias and own is not None:
         theirs, back = step.labeller.of(own.told.beliefs), (DEBIASING, -weight)
         again = _rows(term, theirs, own.pairs.strong, back, len(own.labels), worker)
         trained = trained.joined(again)
     accepted = torch.from_numpy(found.accepted).to(worker.device)
-    share = float(worker.total(accepted.sum().float())) / num_rows
+    share = num_accepted / num_rows
     if goal.representation is None:
         return PoolRows(trained, accepted, share)
     keys = None
@@ -190,6 +194,11 @@ def _mixed(
     share = torch.from_numpy(plan.share[mine]).to(pairs.strong)
     blended = PseudoLabels(*(value[mine] for value in vars(plan.found).values()))
     return blended, mixed(pairs.strong, others, share)
+
+
+def _of_all(accepted: np.ndarray, worker: Worker) -> float:
+    """How many rows of all workers are accepted."""
+    return float(worker.total(torch.tensor(float(accepted.sum()), device=worker.device)))
 
 
 def _rows(

@@ -12,6 +12,7 @@ from trainables.models import batch_statistics
 from trainables.partners import MetaLabels, MetaTeacher, Partner
 from trainables.randomness import derive, numpy_stream, seed_device
 from trainables.schedules import Moment
+from trainables.step_tally import counted
 from trainables.terms import StepTerms
 from trainables.update import Learner, update
 from trainables.worker import Terms
@@ -37,9 +38,11 @@ def meta_step(
     told = teacher.log_probs(torch.cat([rows.images, pairs.weak, pairs.strong]))
     own, weak, strong = torch.split(told, [len(rows.images), len(pairs.weak), len(pairs.strong)])
     labels = draw_labels(spec, strong.detach(), num_rows, loader, moment)
+    tally_drawn(terms, strong, labels, moment)
     old = labelled_loss(student, rows)
     learnt = learn_labels(student, pairs.strong, labels, num_rows, loader, moment)
     h = old - labelled_loss(student, rows)
+    terms.running.tally.see_effect(h)
     partner.baseline = spec.baseline * partner.baseline + (1 - spec.baseline) * h
     advantage = max(-1.0, min(1.0, h - (partner.baseline if spec.baseline else 0.0)))
     chosen = -strong.gather(1, labels[:, None])[:, 0]
@@ -69,6 +72,14 @@ def draw_labels(
     uniform = stream.random((num_rows, log_probs.shape[1]))[loader.worker.share_of(num_rows)]
     gumbel = -np.log(-np.log(np.clip(uniform, 1e-12, 1 - 1e-12)))
     return (log_probs + torch.from_numpy(gumbel).to(log_probs)).argmax(dim=1)
+
+
+def tally_drawn(terms: StepTerms, log_probs: Tensor, labels: Tensor, moment: Moment) -> None:
+    """Count the rows of a step that learn drawn labels; those that are not finite stand apart."""
+    told = log_probs.detach().float().cpu().numpy()
+    finite = np.asarray((told < np.inf).all(axis=1))
+    worker = terms.loader.worker
+    terms.running.tally.see(counted(told, labels.cpu().numpy(), finite, worker), moment.share)
 
 
 def consistency_loss(spec: MetaLabels, weak: Tensor, strong: Tensor) -> Tensor:

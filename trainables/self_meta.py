@@ -6,7 +6,13 @@ Legend: b pool rows of this worker, B of the global batch, C classes.
 import torch
 
 from trainables.loader import Loader
-from trainables.meta import consistency_loss, draw_labels, labelled_loss, learn_labels
+from trainables.meta import (
+    consistency_loss,
+    draw_labels,
+    labelled_loss,
+    learn_labels,
+    tally_drawn,
+)
 from trainables.partners import SelfMeta
 from trainables.randomness import derive, seed_device
 from trainables.schedules import Moment
@@ -28,10 +34,12 @@ def self_meta_step(
         _train_mode(student, loader, moment, "label-dropout")
         own = student.log_probs(pairs.strong)
     labels = draw_labels(spec, own, num_rows, loader, moment)
+    tally_drawn(terms, own, labels, moment)
     old = labelled_loss(student, rows)
     learnt = learn_labels(student, pairs.strong, labels, num_rows, loader, moment)
     fall = max(-1.0, min(1.0, old - labelled_loss(student, rows)))
     h = fall if spec.sign == "derived" else -fall
+    terms.running.tally.see_effect(h)
     _train_mode(student, loader, moment, "second-dropout")
     told = student.log_probs(torch.cat([rows.images, pairs.weak, pairs.strong]))
     known, weak, strong = torch.split(told, [len(rows.images), len(pairs.weak), len(pairs.strong)])

@@ -19,9 +19,11 @@ from trainables.beliefs import Beliefs
 from trainables.pool_mean import NOTHING, PoolMean
 from trainables.selectors.sketch import Sketch, confidence_keys
 from trainables.spec import Spec
+from trainables.step_tally import StepTally
 
 MOST_RECENT_ROWS = 1 << 16
 UNSEEN = -1
+TALLY = "tally_"
 
 
 class Memory(Spec):
@@ -67,6 +69,8 @@ class Running:
         self._confidence = np.zeros(0, np.float32)
         self._last_sure = np.full(num_rows, UNSEEN, np.int16)
         self._recent: Sketch | None = None
+        self.tally = StepTally(num_classes)
+        """What steps accepted; no selector reads it."""
 
     def see_mean(self, stage: int, mean: PoolMean) -> np.ndarray:
         """Take in a batch's predictions as calibrator ``stage`` sees them; their mean [C]."""
@@ -167,12 +171,15 @@ class Running:
             "labels": self._labels,
             "confidence": self._confidence,
             "last_sure": self._last_sure,
+            **{f"{TALLY}{name}": value for name, value in self.tally.arrays().items()},
         }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `arrays` gave."""
-        for name, value in arrays.items():
+        own = {name: value for name, value in arrays.items() if not name.startswith(TALLY)}
+        for name, value in own.items():
             setattr(self, f"_{name}", value.copy())
+        self.tally.restore({n.removeprefix(TALLY): arrays[n] for n in arrays.keys() - own.keys()})
         self._recent = None
 
     def _mean(self, stage: int) -> np.ndarray:
