@@ -127,6 +127,7 @@ def _outcome(event: Event) -> str:
     took = "from the store" if event["from_store"] else f"{event['seconds']:.1f} s"
     if kind == "train":
         what = f"{counts['steps']:,} steps, {metrics['images_per_s']:,.0f} images/s"
+        what += _in_step(metrics.get("diagnostics", {}).get("in_step"))
     elif kind == "score":
         values = {n: metrics[n]["score"] for n in ("validation", "test")}
         what = f"validation {values['validation']:.4f}, test {values['test']:.4f}"
@@ -148,6 +149,14 @@ def _outcome(event: Event) -> str:
     else:
         what = f"accuracy {metrics.get('accuracy', float('nan')):.4f}"
     return f"{what}  ({took})"
+
+
+def _in_step(told: dict[str, Any] | None) -> str:
+    """What training steps accepted of the pool, where they label it."""
+    if told is None:
+        return ""
+    lost = f", {told['not_finite']:,} not finite" if told["not_finite"] else ""
+    return f", {told['accepted_share']:.1%} of pool rows accepted{lost}"
 
 
 def rounds_table(record: RunRecord) -> Table:

@@ -17,6 +17,7 @@ from orchestrator.engines.base import Engine
 from orchestrator.errors import Interrupted
 from orchestrator.jobs.job import Fold
 from orchestrator.policy import Played, delivered, judge, stop_reason, teacher_in_force
+from orchestrator.reporting import chosen_of, trained_of
 from orchestrator.runs import RoundRecord, RunRecord, StepRef
 from orchestrator.store.record import Record
 from orchestrator.store.store import Store
@@ -24,17 +25,6 @@ from orchestrator.tasks import steps_of
 from orchestrator.tracking.tracker import Teller
 from orchestrator.watch import Watch
 from orchestrator.work import Work
-
-REPORTED = (
-    "coverage",
-    "mean_confidence",
-    "flip_rate",
-    "new",
-    "dropped",
-    "effective_rows",
-    "divergence",
-)
-"""What of an audit stands in the run's record."""
 
 
 @dataclass
@@ -278,8 +268,8 @@ class Player:
     ) -> RoundRecord:
         selected, audit = current.records.get("select"), current.records.get("audit")
         class_rows = tuple(selected.counts["class_rows"]) if selected else ()
-        found = dict(audit.metrics) if audit else {}
-        found |= {name: audit.counts[name] for name in ("new", "dropped")} if audit else {}
+        trained = trained_of(current.records["train"])
+        chosen = chosen_of(selected, audit)
         return RoundRecord(
             round=current.number,
             kept=played[-1].kept,
@@ -287,16 +277,18 @@ class Player:
             steps=current.steps,
             accepted=selected.counts["accepted"] if selected else None,
             class_rows=class_rows,
-            precision=found.get("precision"),
-            selection={name: found[name] for name in REPORTED if name in found},
+            **chosen,
+            **trained,
             alarms=alarms(
                 current.number,
-                coverage=found.get("coverage"),
+                coverage=chosen["selection"].get("coverage"),
                 class_rows=class_rows,
                 labelled_rows=self._data.labelled_rows,
-                flip_rate=found.get("flip_rate"),
+                flip_rate=chosen["selection"].get("flip_rate"),
                 validations=[each.validation for each in played],
                 alone=alone.metrics["validation"]["score"] if alone else None,
+                accepts_all=selected.metrics.get("accepts_all", True) if selected else True,
+                in_step=trained["in_step"],
             ),
             starved_classes=tuple(selected.counts["starved_classes"]) if selected else (),
             validation=score.metrics["validation"],

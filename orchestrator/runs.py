@@ -15,6 +15,7 @@ from orchestrator.store.files import Files
 from orchestrator.tracking.secrets import redact
 from orchestrator.tracking.tracker import EVENTS
 from trainables.spec import Spec
+from trainables.step_tally import InStep
 
 RECORD = "run.json"
 AnyRecord = TypeVar("AnyRecord", bound=Spec)
@@ -55,6 +56,20 @@ class RoundRecord(Spec):
     selection: dict[str, float | None] = {}
     """What the audit measured: coverage, mean confidence, flip rate, new and dropped rows,
     effective rows, divergence from the labelled classes."""
+    class_precision: tuple[float | None, ...] = ()
+    """Precision by pseudo-class; None where none is known."""
+    thresholds: tuple[float, ...] = ()
+    """Least confidence that the selector accepted, by predicted class."""
+    in_step: InStep | None = None
+    """What the training steps themselves accepted of the pool; None where they label none."""
+    terms: dict[str, float | None] = {}
+    """Mean of each loss term over the training steps; None where it is not finite."""
+    term_weights: dict[str, float] = {}
+    """Weight of each loss term in the last training step."""
+    teacher_distance: float | None = None
+    """Distance of the teacher's parameters from the student's, as a share of their norm."""
+    teacher_queue: int | None = None
+    """Snapshots in the teacher's queue; None where it has none."""
     alarms: tuple[str, ...] = ()
     """What looks like the run going wrong; nothing acts on it."""
     starved_classes: tuple[int, ...] = ()

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.jobs.job import PointSelectJob
 from orchestrator.jobs.selecting import merge_sketches, sketch_to_bytes
 from orchestrator.jobs.shards import Over, Shard, shard_name
@@ -17,6 +18,7 @@ from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.landmarks.elements import chosen, elements, merged
 from trainables.landmarks.tables import point_selection
+from trainables.selectors.planned import accepts_all
 from trainables.selectors.rules import Labelled, Rule
 from trainables.selectors.sketch import Sketch, sketch
 from trainables.tasks.task import task_of
@@ -94,4 +96,9 @@ def gather_point_selection(job: PointSelectJob, rule: Rule, shards: Sequence[Sha
         "class_rows": points,
         "starved_classes": starved,
     }
-    return Outcome(tuple(s.file for s in ordered), counts, {"least": list(rule.least)})
+    known = Dataset(job.data).labelled_rows
+    metrics = {
+        "least": list(rule.least),
+        "accepts_all": accepts_all(job.selector, known, sum(predicted), least=0.0),
+    }
+    return Outcome(tuple(s.file for s in ordered), counts, metrics)

@@ -30,6 +30,7 @@ from trainables.pseudo_labels import PseudoLabeller, PseudoLabels
 from trainables.ranking import ranked
 from trainables.sample import Sample, limit_of, sample
 from trainables.selectors.located import ExpectedReward
+from trainables.selectors.planned import accepts_all
 from trainables.selectors.rules import Labelled
 from trainables.selectors.sketch import Sketch, sketch
 
@@ -186,7 +187,11 @@ def gather_selection(job: SelectJob, labeller: PseudoLabeller, shards: Sequence[
         if seen and not got
     ]
     counts = {"accepted": sum(class_rows), "class_rows": class_rows, "starved_classes": starved}
-    metrics: dict[str, Any] = {"least": list(labeller.rule.least)}
+    known, pool_rows = Dataset(job.data).labelled_rows, sum(predicted)
+    metrics: dict[str, Any] = {
+        "least": list(labeller.rule.least),
+        "accepts_all": accepts_all(job.selector, known, pool_rows),
+    }
     if isinstance(labeller.tilt, Tilt) and job.calibrators:
         metrics |= {"power": labeller.tilt.power, "shift": list(labeller.tilt.shift)}
     return Outcome(tuple(s.file for s in ordered), counts, metrics)

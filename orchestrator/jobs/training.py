@@ -22,6 +22,7 @@ from trainables.checkpoint import (
     weights_from_bytes,
     weights_to_bytes,
 )
+from trainables.diagnostics import Diagnostics, diagnosed, distance, queue_length
 from trainables.landmarks.rows import PointSet
 from trainables.landmarks.student import begin_landmarks, fit_landmarks
 from trainables.models import has_batch_norm, num_parameters
@@ -35,6 +36,7 @@ from trainables.worker import Worker
 CHECKPOINT = "checkpoint.safetensors"
 TEACHER, STUDENT, MODEL = "teacher.safetensors", "student.safetensors", "model.json"
 REPORT_EVERY_S = 0.2
+TOLD_IN_STEP = ("accepted_share", "mean_confidence", "entropy_of_mean", "not_finite")
 STOP_EVERY_STEPS = 8
 """Workers agree on stopping this often; one at a time would leave the others waiting."""
 
@@ -117,7 +119,12 @@ def run_training(job: TrainJobs, worker: Worker, watch: Watch) -> Outcome | None
         "steps_this_attempt": job.num_steps - first_step,
         **begun.rows,
     }
-    metrics = {"loss": terms, "loop_s": loop_s, "images_per_s": listener.images_per_s}
+    metrics = {
+        "loss": terms,
+        "loop_s": loop_s,
+        "images_per_s": listener.images_per_s,
+        "diagnostics": begun.diagnosed().plain(),
+    }
     return Outcome(tuple(files), counts, metrics)
 
 
@@ -128,6 +135,8 @@ class _Begun:
     state: TrainState
     fit: Callable[[Listener], dict[str, float]]
     """Trains the state to the end; each term's mean."""
+    diagnosed: Callable[[], Diagnostics]
+    """What it tells of itself at its end."""
     rows: dict[str, int]
     """How many rows it draws from, by source."""
 
@@ -148,7 +157,11 @@ def begin_classes(
             job.training, state, rows, job.num_steps, seed=job.seed, worker=worker, listen=listen
         )
 
-    return _Begun(state, fitted, _counts(rows))
+    def told() -> Diagnostics:
+        known = rows.class_rows(job.num_classes).tolist()
+        return diagnosed(job.training, state, known, job.num_steps)
+
+    return _Begun(state, fitted, told, _counts(rows))
 
 
 def begin_points(
@@ -177,7 +190,12 @@ def begin_points(
             listen=listen,
         )
 
-    return _Begun(state, fitted, _counts(rows))
+    def told() -> Diagnostics:
+        apart = distance(state.teacher, state.student)
+        queue = queue_length(state.snapshots)
+        return Diagnostics(teacher_distance=apart, teacher_queue=queue)
+
+    return _Begun(state, fitted, told, _counts(rows))
 
 
 def _counts(rows: TrainingSet | PointSet) -> dict[str, int]:
@@ -186,6 +204,17 @@ def _counts(rows: TrainingSet | PointSet) -> dict[str, int]:
         "selected_rows": len(rows.selected) if rows.selected else 0,
         "pool_rows": len(rows.pool) if rows.pool else 0,
     }
+
+
+def _numbers(progress: Progress, state: TrainState) -> dict[str, float]:
+    """What is told of a step: its terms, and what this part of the round accepted of the pool."""
+    terms = progress.terms
+    found = {"loss": terms.pop("loss"), "images_per_s": progress.images_per_s}
+    found |= {f"loss/{name}": value for name, value in terms.items()}
+    if (seen := state.running.tally.told(accepts_all=False)) is not None:
+        told = {name: getattr(seen, name) for name in TOLD_IN_STEP}
+        found |= {f"in_step/{name}": value for name, value in told.items() if value is not None}
+    return found
 
 
 def _kept_teachers(job: TrainJobs, folder: StepFolder) -> Iterator[tuple[str, bytes]]:
@@ -259,8 +288,7 @@ class _Listener:
                 "steps",
                 progress.step,
                 progress.num_steps,
-                loss=progress.loss,
-                images_per_s=progress.images_per_s,
+                **_numbers(progress, state),
             )
         if stopping or (not done and now - self.kept_at >= self.job.checkpoint_every_s):
             self.folder.note(CHECKPOINT, state_to_bytes(state))

@@ -1,0 +1,57 @@
+"""Which settings mean to accept nearly the whole pool."""
+
+import pytest
+
+from trainables.selectors.adaptive import (
+    ClassRate,
+    FlexThreshold,
+    FreeThreshold,
+    OutOfFoldPrecision,
+    RelativeThreshold,
+)
+from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.selectors.planned import accepts_all
+
+EVEN, UNEVEN = (10, 10, 10, 10), (40, 20, 10, 5)
+ROWS = 400
+
+
+@pytest.mark.parametrize(
+    ("selector", "class_rows"),
+    [
+        (Everything(), UNEVEN),
+        (TopShare(share=1.0), UNEVEN),
+        (ClassShare(share=0.99), UNEVEN),
+        (ClassTopK(k=100), UNEVEN),
+        (ClassRate(), EVEN),
+        (Threshold(threshold=0.25), UNEVEN),
+        (FlexThreshold(threshold=0.2), UNEVEN),
+        (RelativeThreshold(share=0.0), UNEVEN),
+        (FreeThreshold(ceiling=0.1), UNEVEN),
+    ],
+)
+def test_settings_that_let_every_row_pass_mean_to(selector, class_rows):
+    assert accepts_all(selector, class_rows, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("selector", "class_rows"),
+    [
+        (TopShare(share=0.98), EVEN),
+        (ClassShare(share=0.5), EVEN),
+        (ClassTopK(k=98), EVEN),
+        (ClassRate(), UNEVEN),
+        (Threshold(threshold=0.3), EVEN),
+        (FlexThreshold(), EVEN),
+        (RelativeThreshold(), EVEN),
+        (FreeThreshold(), EVEN),
+        (OutOfFoldPrecision(), EVEN),
+    ],
+)
+def test_settings_that_hold_rows_back_do_not(selector, class_rows):
+    assert not accepts_all(selector, class_rows, ROWS)
+
+
+def test_a_bound_that_every_element_reaches_is_0_where_confidences_are_no_probabilities():
+    assert not accepts_all(Threshold(threshold=0.2), EVEN, ROWS, least=0.0)
+    assert accepts_all(Threshold(threshold=0.0), EVEN, ROWS, least=0.0)

@@ -1,0 +1,82 @@
+"""What a training tells of itself beside its terms. For reports alone.
+
+Legend: C classes.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from trainables.schedules import Moment
+from trainables.selectors.planned import accepts_all
+from trainables.spec import Spec
+from trainables.state import TrainState
+from trainables.step_tally import InStep
+from trainables.student import TrainingSpec
+from trainables.teachers import Snapshots
+
+TERMS = ("labelled", "selected", "consistency", "balance", "entropy")
+
+
+class Diagnostics(Spec):
+    """A training at its end."""
+
+    in_step: InStep | None = None
+    """What its steps accepted of the pool; None where they labelled none of it."""
+    term_weights: dict[str, float] = {}
+    """Weight of each term in the last step."""
+    teacher_distance: float | None = None
+    """Norm of the teacher's parameters less the student's, as a share of the norm of the student's;
+    None where they are one network, or not finite."""
+    teacher_queue: int | None = None
+    """Snapshots in the teacher's queue; None where it has none."""
+
+
+def diagnosed(
+    spec: TrainingSpec, state: TrainState, class_rows: Sequence[int], num_steps: int
+) -> Diagnostics:
+    """The diagnostics of a student that tells classes apart; ``class_rows`` are labelled rows."""
+    moment = Moment(num_steps - 1, num_steps)
+    everything = True  # meta labels: each row learns the label that it was given
+    if (term := spec.objective.consistency) is not None:
+        rule = moment.settings(term).selector
+        everything = accepts_all(rule, class_rows, spec.batch.pool)
+    return Diagnostics(
+        in_step=state.running.tally.told(accepts_all=everything),
+        term_weights=term_weights(spec, moment),
+        teacher_distance=distance(state.teacher, state.student),
+        teacher_queue=queue_length(state.snapshots),
+    )
+
+
+def term_weights(spec: TrainingSpec, moment: Moment) -> dict[str, float]:
+    """Weight of each term at this moment, by name; a schedule over steps as a number."""
+    goal = spec.objective
+    terms = {name: getattr(goal, name) for name in TERMS}
+    terms |= goal.representation.terms if goal.representation is not None else {}
+    found = {n: moment.value(term.weight) for n, term in terms.items() if term is not None}
+    if goal.consistency is not None and goal.consistency.fairness != 0:
+        found["fairness"] = moment.value(goal.consistency.fairness)
+    if spec.meta is not None:
+        own = "consistency" if spec.self_meta is not None else "teacher_consistency"
+        found[own] = moment.value(spec.meta.consistency)
+    return found
+
+
+@torch.no_grad()
+def distance(teacher: nn.Module, student: nn.Module) -> float | None:
+    """Norm of the difference of all parameters, as a share of the norm of the student's."""
+    if teacher is student:
+        return None
+    pairs = zip(teacher.parameters(), student.parameters(), strict=True)
+    parts = [torch.stack([(t - s).square().sum(), s.square().sum()]) for t, s in pairs]
+    apart, whole = torch.stack(parts).double().sum(dim=0).tolist()
+    found = math.sqrt(apart / whole) if whole > 0 else math.nan
+    return found if math.isfinite(found) else None
+
+
+def queue_length(snapshots: Snapshots) -> int | None:
+    """How many snapshots a queue holds; None if there is none."""
+    return len(snapshots.kept) or None
