@@ -18,7 +18,17 @@ COLUMNS = (
     "test_score",
     "seconds",
     "reason",
+    "coverage",
+    "mean_confidence",
+    "flip_rate",
+    "step_accepted_share",
+    "step_mean_confidence",
+    "step_not_finite",
+    "loss",
+    "alarms",
 )
+OF_SELECTION = ("coverage", "mean_confidence", "flip_rate")
+OF_STEPS = ("accepted_share", "mean_confidence", "not_finite")
 
 
 class CsvProjection:
@@ -35,6 +45,7 @@ class CsvProjection:
             return
         self._rows[event["round"]] = {
             **{name: event[name] for name in COLUMNS if name in event},
+            **_measured(event),
             "validation_score": event["validation"]["score"],
             "test_score": event["test"]["score"],
         }
@@ -46,3 +57,12 @@ class CsvProjection:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _measured(event: Event) -> dict[str, Any]:
+    """What was measured of the round's selection and of its training steps, where it was."""
+    chosen, seen = event.get("selection", {}), event.get("in_step") or {}
+    found = {name: chosen.get(name) for name in OF_SELECTION}
+    found |= {f"step_{name}": seen.get(name) for name in OF_STEPS}
+    alarms = len(event.get("alarms", ()))
+    return found | {"loss": event.get("terms", {}).get("loss"), "alarms": alarms}

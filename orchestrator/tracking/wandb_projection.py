@@ -10,7 +10,7 @@ import logging
 import queue
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,9 @@ Mode = Literal["offline", "online"]
 CLOSE_S = 20.0
 START_S = 20.0
 SERVICE = "wandb-core"
+SCORES = ("validation/*", "test/*", "selection/*", "round_s", "work_s", "alarms")
+BY_ROUND = (*SCORES, "in_step/*", "loss/*", "loss_weight/*", "teacher/*")
+"""What is drawn over rounds; the rest is drawn over training steps."""
 
 
 class _Post:
@@ -222,8 +225,8 @@ def open_run(
         log.warning("W&B can't be reached (%s); logging offline", redact(str(error)))
         handle = wandb.init(mode="offline", **options)
     handle.define_metric("round")
-    for prefix in ("validation/*", "test/*", "selection/*", "round_s", "work_s", "alarms"):
-        handle.define_metric(prefix, step_metric="round")
+    for name in BY_ROUND:
+        handle.define_metric(name, step_metric="round")
     handle.define_metric("train/step")
     handle.define_metric("train/*", step_metric="train/step")
     return handle
@@ -232,14 +235,9 @@ def open_run(
 def send(run: Any, event: Event) -> None:
     """Log one event: progress of training, a finished round, or the end of the run."""
     if event["event"] == "progress" and event.get("unit") == "steps":
-        run.log(
-            {
-                "train/step": event["step_in_round"],
-                "train/round": event["round"],
-                "train/loss": event["loss"],
-                "train/images_per_s": event["images_per_s"],
-            }
-        )
+        told = {k: v for k, v in event.items() if k in ("loss", "images_per_s") or "/" in k}
+        told |= {"step": event["step_in_round"], "round": event["round"]}
+        run.log({f"train/{name}": value for name, value in told.items()})
     elif event["event"] == "round_finished":
         run.log(_of_round(event))
     elif event["event"] == "run_finished":
@@ -256,10 +254,29 @@ def _of_round(event: Event) -> dict[str, Any]:
         values |= {f"selection/class/{k}": n for k, n in enumerate(event["class_rows"])}
     if event["precision"] is not None:
         values["selection/precision"] = event["precision"]
+    values |= _by_number("selection/class_precision", event.get("class_precision", ()))
+    values |= _by_number("selection/threshold", event.get("thresholds", ()))
     found = event.get("selection", {})
     values |= {f"selection/{k}": v for k, v in found.items() if v is not None}
     values["alarms"] = len(event.get("alarms", ()))
-    return values
+    return values | _of_training(event)
+
+
+def _of_training(event: Event) -> dict[str, Any]:
+    """Terms, their weights, the teacher, and what training steps accepted of the pool."""
+    terms = {f"loss/{name}": value for name, value in event.get("terms", {}).items()}
+    terms |= {f"loss_weight/{k}": v for k, v in event.get("term_weights", {}).items()}
+    found = {name: event.get(f"teacher_{name}") for name in ("distance", "queue")}
+    terms |= {f"teacher/{name}": value for name, value in found.items()}
+    seen = dict(event.get("in_step") or {})
+    terms |= _by_number("in_step/class", seen.pop("class_rows", ()))
+    terms |= {f"in_step/{name}": value for name, value in seen.items()}
+    return {name: value for name, value in terms.items() if value is not None}
+
+
+def _by_number(name: str, values: Sequence[float | None]) -> dict[str, float]:
+    """Values of classes as metrics of their own; what is None is left out."""
+    return {f"{name}/{k}": value for k, value in enumerate(values) if value is not None}
 
 
 def _of_trial_round(event: Event) -> dict[str, Any]:
