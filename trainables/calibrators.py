@@ -10,7 +10,7 @@ Legend: N rows, C classes.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Annotated, ClassVar, Literal, Protocol, Self, runtime_checkable
 
@@ -22,7 +22,7 @@ from trainables.beliefs import Beliefs
 from trainables.schedules import Bounds, Scalar, number
 from trainables.selectors.rules import Labelled
 from trainables.spec import Spec
-from trainables.transport import Refinery
+from trainables.transport import Refinery, Solved
 
 GUARD = 1e-6
 """Added to shares before they are divided."""
@@ -62,6 +62,8 @@ class Tilt:
     the row's sum. None: there is none, and rows sum to 1."""
     least: float | None = None
     """Log-probabilities count as at least this; None: as what they are."""
+    solved: Solved | None = field(default=None, compare=False)
+    """How it was found, if by transport."""
 
     def then(self, after: RowMap) -> RowMap:
         """This tilt followed by another map; two tilts are one."""
@@ -73,7 +75,7 @@ class Tilt:
         mine = [after.power * value for value in self.shift]
         theirs = after.shift or (0.0,) * len(mine)
         shift = tuple(a + b for a, b in zip(mine, theirs, strict=True)) if mine else after.shift
-        return Tilt(self.power * after.power, shift, least=self.least)
+        return Tilt(self.power * after.power, shift, least=self.least, solved=self.solved)
 
     def applied(self, log_probs: np.ndarray, rows: Beliefs | None = None) -> np.ndarray:
         """Tilted log-probabilities float32 [N, C]; the same bits if the tilt does nothing."""
@@ -128,6 +130,13 @@ class Refined:
 def maps_of(whole: RowMap) -> tuple[RowMap, ...]:
     """The maps that a map is made of."""
     return whole.maps if isinstance(whole, InTurn) else (whole,)
+
+
+def solved_of(whole: RowMap) -> Solved | None:
+    """How the last transport among these maps was found; None if there is none."""
+    fitted = [m.refinery if isinstance(m, Refined) else m for m in reversed(maps_of(whole))]
+    told = (each.solved for each in fitted if isinstance(each, Tilt | Refinery))
+    return next((each for each in told if each is not None), None)
 
 
 def calibrated(by: RowMap, beliefs: Beliefs) -> Beliefs:
@@ -297,7 +306,7 @@ class Transport(Spec):
             found = transport.allocation(rows, share, bounds, reg=1 / self.epsilon)
         sink = None if found.sink == -math.inf else float(found.sink)
         shift = tuple(float(value) for value in found.shift)
-        return Tilt(float(found.power), shift, sink, least=math.log(transport.LEAST))
+        return Tilt(float(found.power), shift, sink, math.log(transport.LEAST), found.solved)
 
 
 Calibrator = Annotated[

@@ -10,7 +10,7 @@ Legend: N rows, C classes.
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Literal
 
@@ -24,6 +24,15 @@ GUARD = 1e-6
 
 
 @dataclass(frozen=True)
+class Solved:
+    """How a plan was found."""
+
+    iterations: int
+    mass_error: float
+    """Share of all mass by which the columns were still off; of 'partial', would still move."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """log plan of row i and class k = power * log p_ik + shift_k, beside one constant logit."""
 
@@ -33,6 +42,8 @@ class Plan:
     """Column duals, one for each class [C]."""
     sink: float = -math.inf
     """Logit of 'not now'; minus infinity when every row must have a label."""
+    solved: Solved | None = field(default=None, compare=False)
+    """None for a plan of no rows."""
 
     def labels(self, log_probs: np.ndarray) -> np.ndarray:
         """Distributions over the classes, float64 [N, C], of log-probabilities [N, C]."""
@@ -60,6 +71,8 @@ class Refinery:
     """Factor of what a class keeps [C]."""
     dual: tuple[float, ...]
     """Price of a class for each nat of a row's entropy [C]."""
+    solved: Solved | None = field(default=None, compare=False)
+    """None for a plan of no rows."""
 
     def labels(self, log_probs: np.ndarray) -> np.ndarray:
         """Distributions over the classes, float64 [N, C], of log-probabilities [N, C]."""
@@ -85,14 +98,14 @@ def balanced(
     shares = _shares(target, logs.shape[1])
     if not len(logs):
         return Plan(power, (0.0,) * logs.shape[1])
-    duals = _column_duals(
+    duals, solved = _column_duals(
         power * logs,
         rows=np.zeros(len(logs)),
         columns=np.log(len(logs) * shares),
         iterations=iterations,
         tolerance=1e-12,
     )
-    return Plan(power, tuple(duals.tolist()))
+    return Plan(power, tuple(duals.tolist()), solved=solved)
 
 
 def partial(
@@ -125,16 +138,17 @@ def partial(
     if share < 1:
         kernel = np.hstack([kernel, np.zeros((num, 1))])
         columns, soften = np.append(columns, 1 - share), np.append(soften, 1.0)
-    duals = _column_duals(
+    duals, solved = _column_duals(
         kernel,
         rows=np.zeros(num),
         columns=np.log(num * columns),
         soften=soften,
         iterations=iterations,
         tolerance=tolerance,
-    )[:classes]
+    )
+    duals = duals[:classes]
     sink = _sink(_log_sum(power * logs + duals, axis=1), share) if share < 1 else -math.inf
-    return Plan(power, tuple(duals.tolist()), sink)
+    return Plan(power, tuple(duals.tolist()), sink, solved)
 
 
 def allocation(
@@ -171,15 +185,16 @@ def allocation(
     kernel[:-1, :-1] = power * logs
     slack_row = 1 + classes + num * (1 - share - min(unbounded, 0))
     slack_column = 1 + num * (1 - share + max(unbounded, 0))
-    duals = _column_duals(
+    found, solved = _column_duals(
         kernel,
         rows=np.log(np.append(np.ones(num), slack_row)),
         columns=np.log(np.append(1 + num * upper, slack_column)),
         centred=classes,
         iterations=iterations,
         tolerance=tolerance,
-    ).tolist()
-    return Plan(power, tuple(duals[:-1]), duals[-1])
+    )
+    duals = found.tolist()
+    return Plan(power, tuple(duals[:-1]), duals[-1], solved)
 
 
 def refine(
@@ -212,7 +227,9 @@ def refine(
     for _ in range(iterations):
         rows = purged - _log_sum(purged - entropy * dual, axis=1)[:, None]
         dual = _priced(rows, entropy, np.log(counts), dual)
-    return Refinery(tuple(cut.tolist()), tuple(scale.tolist()), tuple(dual.tolist()))
+    got = _softmax(purged - entropy * dual).sum(axis=0)
+    solved = Solved(iterations, float(np.abs(got - counts).sum() / num))
+    return Refinery(tuple(cut.tolist()), tuple(scale.tolist()), tuple(dual.tolist()), solved)
 
 
 def wilson_upper(class_rows: Sequence[int] | np.ndarray, confidence: float = 0.95) -> np.ndarray:
@@ -242,7 +259,7 @@ def _column_duals(
     tolerance: float,
     soften: np.ndarray | float = 1.0,
     centred: int = 0,
-) -> np.ndarray:
+) -> tuple[np.ndarray, Solved]:
     """Log column scalings float64 [C] of exp(kernel [N, C]), to log marginals rows and columns.
 
     A column whose ``soften`` is below 1 is drawn to its marginal only so much. The first
@@ -251,15 +268,17 @@ def _column_duals(
     """
     weights = np.exp(columns) / np.exp(columns).sum()
     nearer = soften * (columns - _log_sum(kernel, axis=0))
-    duals = nearer
+    duals, made, error = nearer, 0, math.inf
     for _ in range(iterations):
+        made += 1
         duals = nearer - nearer[:centred].mean() if centred else nearer
         scaled = kernel + (rows - _log_sum(kernel + duals, axis=1))[:, None]
         nearer = soften * (columns - _log_sum(scaled, axis=0))
         moved = np.abs(np.expm1((duals - nearer).clip(max=700)))  # more would overflow
-        if weights @ moved < tolerance:
+        error = float(weights @ moved)
+        if error < tolerance:
             break
-    return np.asarray(duals)
+    return np.asarray(duals), Solved(made, error)
 
 
 def _sink(real: np.ndarray, share: float) -> float:

@@ -20,7 +20,11 @@ from orchestrator.jobs.job import AuditJob
 from orchestrator.jobs.shards import shard_name
 from orchestrator.store.store import Outcome, Store
 from trainables.spec import Spec
+from trainables.tasks.outcomes import Judged
 from trainables.tasks.task import task_of
+
+NOTHING = Judged(np.zeros(0, np.int64), np.zeros(0, bool))
+"""Of a data set without hidden labels."""
 
 
 class Tally(Spec):
@@ -34,6 +38,10 @@ class Tally(Spec):
     """Predicted elements by name [C]."""
     accepted: tuple[int, ...]
     """Accepted elements by name [C]."""
+    truths: int = 0
+    """Elements of the pool whose truth is known, accepted or not."""
+    least: float = 1.0
+    """Lowest confidence of the teacher in an accepted element; 1 of none."""
     confidence: float = 0.0
     """Sum of the teacher's confidence over accepted elements."""
     weight: float = 0.0
@@ -50,16 +58,15 @@ class Tally(Spec):
     """Those of them that it predicted otherwise."""
 
     def add(self, other: "Tally") -> "Tally":
-        """The sums over both."""
-        return Tally.model_validate(
-            {
-                name: tuple(a + b for a, b in zip(mine, theirs, strict=True))
-                if isinstance(mine, tuple)
-                else mine + theirs
-                for name in Tally.model_fields
-                for mine, theirs in [(getattr(self, name), getattr(other, name))]
-            }
-        )
+        """The sums over both, and the lower of the least confidences."""
+        whole = {
+            name: tuple(a + b for a, b in zip(mine, theirs, strict=True))
+            if isinstance(mine, tuple)
+            else mine + theirs
+            for name in Tally.model_fields
+            for mine, theirs in [(getattr(self, name), getattr(other, name))]
+        }
+        return Tally.model_validate(whole | {"least": min(self.least, other.least)})
 
 
 def audit_shards(job: AuditJob, fragments: Sequence[int]) -> Tally:
@@ -72,11 +79,14 @@ def _audit(job: AuditJob, fragment: int) -> Tally:
     chosen = store.read_table(store.record("select", job.selection), name)
     told = store.read_table(store.record("label", job.predictions), name)
     found = task.accepted(chosen, told)
-    known, right = _against_truth(job, chosen, fragment)
+    truth = _truth(job, fragment)
+    judged = task.judged(chosen, truth) if truth is not None else NOTHING
     changed = _since_before(job, store, name, chosen["example_id"], told)
     return Tally(
-        known=_counts(known, task.num_names),
-        right=_counts(right, task.num_names),
+        known=_counts(judged.names, task.num_names),
+        right=_counts(judged.names[judged.right], task.num_names),
+        truths=task.known(truth) if truth is not None else 0,
+        least=float(found.confidence.min(initial=1.0)),
         predicted=tuple(task.predicted(told).tolist()),
         accepted=_counts(found.names, task.num_names),
         confidence=float(found.confidence.sum()),
@@ -86,14 +96,10 @@ def _audit(job: AuditJob, fragment: int) -> Tally:
     )
 
 
-def _against_truth(job: AuditJob, chosen: pa.Table, fragment: int) -> tuple[np.ndarray, np.ndarray]:
-    """Names of accepted elements whose truth is known, and of those of them that are right."""
+def _truth(job: AuditJob, fragment: int) -> pa.Table | None:
+    """The hidden labels of a fragment, if the data set has any."""
     data = Dataset(job.data)
-    if not data.manifest.hidden.files:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    truth = data.read(data.manifest.hidden.files[fragment])
-    judged = task_of(job.task).judged(chosen, truth)
-    return judged.names, judged.names[judged.right]
+    return data.read(data.manifest.hidden.files[fragment]) if data.manifest.hidden.files else None
 
 
 def _since_before(
@@ -125,9 +131,11 @@ def gather_audit(job: AuditJob, parts: Sequence[Tally]) -> Outcome:
     counts = {"known": known, "accepted": accepted, "new": whole.new, "dropped": whole.dropped}
     metrics = {
         "precision": sum(whole.right) / known if known else None,
+        "recall": _share(sum(whole.right), whole.truths),
         "class_precision": by_class,
         "coverage": _share(accepted, sum(whole.predicted)),
         "mean_confidence": _share(whole.confidence, accepted),
+        "min_confidence": whole.least if accepted else None,
         "flip_rate": _share(whole.flipped, whole.compared),
         "effective_rows": _share(whole.weight**2, whole.squared_weight),
         "divergence": divergence(whole.accepted, job.labelled_rows),

@@ -6,6 +6,7 @@ numbers, and applying it is local to a row.
 
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial, reduce
@@ -23,7 +24,14 @@ from orchestrator.jobs.training_rows import OUT_OF_FOLD
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.beliefs import Beliefs
-from trainables.calibrators import FromFeatures, RowMap, Tilt, calibrated, fit_chain
+from trainables.calibrators import (
+    FromFeatures,
+    RowMap,
+    Tilt,
+    calibrated,
+    fit_chain,
+    solved_of,
+)
 from trainables.filters import filtered
 from trainables.pool_mean import NOTHING, PoolMean, pool_mean
 from trainables.pseudo_labels import PseudoLabeller, PseudoLabels
@@ -33,6 +41,7 @@ from trainables.selectors.located import ExpectedReward
 from trainables.selectors.planned import accepts_all
 from trainables.selectors.rules import Labelled
 from trainables.selectors.sketch import Sketch, sketch
+from trainables.tasks.classification import calibration_error
 
 
 def run_selecting(job: SelectJob, over: Over) -> Outcome:
@@ -42,9 +51,11 @@ def run_selecting(job: SelectJob, over: Over) -> Outcome:
     if needs_sample(job):
         found = calibrated(tilt, sampled(job, over))
         merged = replace(merged, rows=found.log_probs, sample=found)
-    labeller = fit_labeller(job, tilt, merged)
+    labelled = labelled_of(job, tilt)
+    labeller = fit_labeller(job, tilt, merged, labelled)
     parts = over(partial(select_shards, job, labeller))
-    return gather_selection(job, labeller, [shard for part in parts for shard in part])
+    measured = measured_of(tilt, merged, labelled)
+    return gather_selection(job, labeller, [s for part in parts for s in part], measured)
 
 
 def calibrate(job: SelectJob, over: Over) -> RowMap:
@@ -126,9 +137,11 @@ def merge_sketches(parts: Sequence[bytes]) -> Sketch:
     return found[0]
 
 
-def fit_labeller(job: SelectJob, tilt: RowMap, merged: Sketch) -> PseudoLabeller:
+def fit_labeller(
+    job: SelectJob, tilt: RowMap, merged: Sketch, labelled: Labelled
+) -> PseudoLabeller:
     """The labeller of the whole pool."""
-    rule = job.selector.fit(merged, labelled_of(job, tilt), job.seed)
+    rule = job.selector.fit(merged, labelled, job.seed)
     return PseudoLabeller(tilt, rule, job.targets.weight.fit(merged, rule), job.targets)
 
 
@@ -145,6 +158,29 @@ def labelled_of(job: SelectJob, tilt: RowMap) -> Labelled:
             nearness = read_nearness(store, record)
     class_rows = np.bincount(labels, minlength=job.num_classes)
     return Labelled(class_rows, beliefs, labels, nearness)
+
+
+def measured_of(tilt: RowMap, merged: Sketch, labelled: Labelled) -> dict[str, float | None]:
+    """What is known of calibrated beliefs as a whole; what has no rows to be measured on is absent.
+
+    Entropy of the pool's mean prediction, in nats; expected calibration error of the labelled rows
+    out of fold; iterations of a transport, and the share of mass that it left in a wrong place.
+    """
+    found: dict[str, float | None] = {}
+    if merged.mean.rows:
+        shares = merged.shares()
+        seen = shares[shares > 0]
+        found["entropy_of_mean"] = float(-(seen * np.log(seen)).sum())
+    if labelled.beliefs is not None and labelled.labels is not None:
+        told = np.flatnonzero(labelled.beliefs.usable())
+        beliefs, labels = labelled.beliefs.taken(told), labelled.labels[told]
+        if len(told):
+            right = beliefs.labels == labels
+            found["calibration_error"] = calibration_error(beliefs.confidence, right)
+    if (solved := solved_of(tilt)) is not None and math.isfinite(solved.mass_error):
+        found["transport_iterations"] = float(solved.iterations)
+        found["transport_mass_error"] = solved.mass_error
+    return found
 
 
 def _reads_out_of_fold(job: SelectJob) -> bool:
@@ -176,8 +212,13 @@ def select_shards(
     return shards
 
 
-def gather_selection(job: SelectJob, labeller: PseudoLabeller, shards: Sequence[Shard]) -> Outcome:
-    """The outcome of a selecting step."""
+def gather_selection(
+    job: SelectJob,
+    labeller: PseudoLabeller,
+    shards: Sequence[Shard],
+    measured: dict[str, float | None],
+) -> Outcome:
+    """The outcome of a selecting step; ``measured`` joins its metrics."""
     ordered = sorted(shards, key=lambda s: s.fragment)
     class_rows = np.sum([s.class_rows for s in ordered], axis=0).tolist()
     predicted = Store(job.store).record("label", job.predictions).counts["class_rows"]
@@ -191,6 +232,7 @@ def gather_selection(job: SelectJob, labeller: PseudoLabeller, shards: Sequence[
     metrics: dict[str, Any] = {
         "least": list(labeller.rule.least),
         "accepts_all": accepts_all(job.selector, known, pool_rows),
+        **measured,
     }
     if isinstance(labeller.tilt, Tilt) and job.calibrators:
         metrics |= {"power": labeller.tilt.power, "shift": list(labeller.tilt.shift)}

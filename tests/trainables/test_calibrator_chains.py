@@ -20,6 +20,7 @@ from trainables.calibrators import (
     calibrated,
     estimated_prior,
     fit_chain,
+    solved_of,
 )
 from trainables.pool_mean import pool_mean
 from trainables.schedules import Linear, at_round
@@ -308,3 +309,22 @@ def test_a_sample_may_be_a_part_of_the_rows_that_the_plan_is_applied_to():
 def test_the_mass_that_a_plan_gives_a_row_survives_the_calibrators_behind_it():
     masses = probs(chain(PLANS["partial"], Sharpen(temperature=0.9))).sum(axis=1)
     assert masses.mean() == pytest.approx(0.5, abs=0.05)
+
+
+@every_plan
+def test_a_chain_tells_how_its_transport_was_found(plan):
+    whole = Sharpen(temperature=0.5).fit(UNIFORM, Tilt(), COUNTED)
+    assert solved_of(whole) is None
+    whole = whole.then(plan.fit_rows(LOGS.astype(np.float64), whole, COUNTED))
+    found = solved_of(whole.then(Sharpen(temperature=2.0).fit(UNIFORM, whole, COUNTED)))
+    assert found is not None
+    assert found.iterations >= 1
+    assert 0 <= found.mass_error < 0.05
+
+
+def test_a_transport_that_was_cut_short_leaves_more_mass_in_a_wrong_place():
+    short, whole = (transport.balanced(LOGS, UNIFORM, 0.5, n) for n in (1, 100))
+    assert (short.solved.iterations, whole.solved.iterations > 1) == (1, True)
+    assert short.solved.mass_error > whole.solved.mass_error
+    labels = whole.labels(LOGS).sum(axis=0) / len(LOGS)
+    assert np.abs(labels - UNIFORM).sum() == pytest.approx(whole.solved.mass_error, abs=1e-9)

@@ -56,6 +56,9 @@ class Classification:
         labels = chosen["label"].to_numpy().astype(np.int64)[known]
         return Judged(labels, labels == truth["label"].take(at.drop_null()).to_numpy())
 
+    def known(self, truth: pa.Table) -> int:
+        return int(truth.num_rows)
+
     def drawn(self, pixels: np.ndarray, shown: Shown, names: tuple[str, ...]) -> np.ndarray:
         label = int(shown.told["label"][0].as_py())
         sure = float(shown.told["confidence"][0].as_py())

@@ -66,6 +66,9 @@ class Landmarks:
         there = np.isfinite(apart) & np.isfinite(found).all(axis=2)
         return Judged(np.nonzero(there)[1], apart[there] <= NEAR)
 
+    def known(self, truth: pa.Table) -> int:
+        return int(np.isfinite(pairs_of(truth, "label")).all(axis=2).sum())
+
     def drawn(self, pixels: np.ndarray, shown: Shown, names: tuple[str, ...]) -> np.ndarray:
         del names  # a dot's colour tells the point
         weights = np.zeros(self.num_names, np.float32)

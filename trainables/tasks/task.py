@@ -61,6 +61,9 @@ class Task(Protocol):
     def judged(self, chosen: pa.Table, truth: pa.Table) -> Judged:
         """Accepted elements whose truth is known, and those of them that are right."""
 
+    def known(self, truth: pa.Table) -> int:
+        """Elements of ground truth."""
+
     def drawn(self, pixels: np.ndarray, shown: Shown, names: tuple[str, ...]) -> np.ndarray:
         """An image uint8 [C, H, W] with what a round says of it, uint8 [3, H', W'], to look at."""
 

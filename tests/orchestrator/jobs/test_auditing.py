@@ -31,6 +31,13 @@ def test_an_audit_adds_up_its_shards_and_leaves_unknown_classes_open():
     assert outcome.metrics["coverage"] == pytest.approx(6 / 20)
 
 
+def test_recall_is_of_all_known_rows_and_the_least_confidence_that_of_all_shards():
+    some = {"known": (3, 1, 0), "right": (3, 0, 0), "accepted": (3, 1, 0), "predicted": (5, 5, 0)}
+    shards = [Tally(**some, truths=10, least=0.75), Tally(**NOTHING, truths=2)]
+    metrics = gather_audit(JOB, shards).metrics
+    assert (metrics["recall"], metrics["min_confidence"]) == (3 / 12, 0.75)
+
+
 def test_an_audit_of_nothing_has_no_shares():
     metrics = gather_audit(JOB, [Tally(**NOTHING)]).metrics
     assert metrics.pop("class_precision") == [None] * 3
@@ -65,4 +72,25 @@ def test_a_run_reports_what_its_selections_hold_and_how_they_change(make_config)
     accepted = [name in ids[1] for name in told[1]["example_id"].to_pylist()]
     mean = told[1]["confidence"].to_numpy()[accepted].mean(dtype=np.float64)
     assert second.selection["mean_confidence"] == pytest.approx(mean, rel=1e-6)
-    assert second.precision is not None
+    assert second.selection["min_confidence"] == told[1]["confidence"].to_numpy()[accepted].min()
+    right = second.precision * len(ids[1])
+    assert second.selection["recall"] == pytest.approx(right / 1047)
+    assert [len(second.class_precision), len(second.thresholds)] == [10, 10]
+    logs = np.array(told[1]["log_probs"].to_pylist(), np.float64)
+    mean = np.exp(logs).mean(axis=0)
+    entropy = -(mean * np.log(mean)).sum()
+    assert second.selection["entropy_of_mean"] == pytest.approx(entropy, rel=1e-3)
+
+
+def test_a_run_with_folds_and_a_transport_reports_their_errors(make_config):
+    config = make_config(
+        "recipe.labelling.out_of_fold=2",
+        "recipe.calibrators=[{kind: transport, plan: balanced, target: estimated}]",
+        "recipe.training.steps={first_round: 20, base: 10}",
+    )
+    first = play(config).rounds[0]
+    assert 0 < first.selection["calibration_error"] < 1
+    assert first.selection["transport_iterations"] >= 1
+    assert 0 <= first.selection["transport_mass_error"] < 0.5
+    (plain, _) = play(make_config("recipe.training.steps={first_round: 20, base: 10}")).rounds
+    assert not plain.selection.keys() & {"calibration_error", "transport_iterations"}

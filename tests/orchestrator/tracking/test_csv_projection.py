@@ -43,6 +43,19 @@ def test_every_finished_round_is_a_line_with_the_declared_columns(tmp_path, proj
     assert (first["precision"], second["precision"]) == ("", "0.9")
 
 
+def test_what_selections_and_training_steps_accepted_stands_in_columns_of_its_own(
+    tmp_path, projection
+):
+    steps = {"accepted_share": 0.25, "mean_confidence": 0.5, "not_finite": 3, "class_rows": [1]}
+    chosen = {"coverage": 0.75, "flip_rate": None}
+    projection.hear(finished(0, in_step=steps, selection=chosen, terms={"loss": 1.5}, alarms=["a"]))
+    projection.hear(finished(1, in_step=None))
+    first, second = lines(tmp_path)
+    told = ("coverage", "step_accepted_share", "step_not_finite", "loss", "alarms")
+    assert [first[name] for name in told] == ["0.75", "0.25", "3", "1.5", "1"]
+    assert [second[name] for name in told] == ["", "", "", "", "0"]
+
+
 def test_a_round_that_is_played_again_replaces_its_line(tmp_path, projection):
     for score in (0.5, 0.75):
         projection.hear({"event": "run_started"})

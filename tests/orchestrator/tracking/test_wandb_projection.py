@@ -5,7 +5,7 @@ import wandb
 
 from orchestrator.runs import load_run
 from orchestrator.tracking.tracker import Tracker, read_events
-from orchestrator.tracking.wandb_projection import WandbProjection, replay
+from orchestrator.tracking.wandb_projection import WandbProjection, replay, send
 from tests.orchestrator.helpers import play
 from tests.orchestrator.tracking.wandb_files import header, history, offline_files
 
@@ -26,6 +26,45 @@ def test_a_replay_is_one_clean_run_with_a_row_for_each_round(run, tmp_path):
     assert [row["round"] for row in rounds] == [0, 1]
     assert [row["test/accuracy"] for row in rounds] == [r.test["accuracy"] for r in record.rounds]
     assert [row["selection/accepted"] for row in rounds] == [r.accepted for r in record.rounds]
+
+
+def test_a_replay_holds_every_term_its_weight_thresholds_and_class_precision(run, tmp_path):
+    record, folder = run
+    replay(record.run, record.config, folder, tmp_path / "again")
+    rows = history(offline_files(tmp_path / "again")[0])
+    (last,) = [row for row in rows if row.get("round") == 1]
+    each = record.rounds[1]
+    assert last["loss/selected"] == pytest.approx(each.terms["selected"])
+    assert last["loss_weight/selected"] == each.term_weights["selected"]
+    assert last["selection/threshold/3"] == each.thresholds[3]
+    assert last["selection/class_precision/3"] == pytest.approx(each.class_precision[3])
+    assert last["selection/recall"] == pytest.approx(each.selection["recall"])
+    steps = [row for row in rows if "train/step" in row]
+    assert all("train/loss/labelled" in row for row in steps)
+    assert steps
+
+
+def test_what_training_steps_accept_reaches_wandb_over_steps_and_over_rounds():
+    sent: list[dict] = []
+
+    class Run:
+        def log(self, values: dict) -> None:
+            sent.append(values)
+
+    told = {"accepted_share": 0.5, "not_finite": 0, "mean_confidence": None, "class_rows": [3, 1]}
+    scores = {"validation": {"score": 1.0}, "test": {"score": 1.0}}
+    ended = {"event": "round_finished", "round": 0, "seconds": 1.0, "accepted": None}
+    ended |= {"precision": None, "in_step": told, "terms": {"teacher_h": 0.1, "loss": None}}
+    ended |= {"teacher_distance": 0.25, "teacher_queue": None}
+    step = {"event": "progress", "unit": "steps", "step_in_round": 5, "round": 0, "loss": 2.0}
+    step |= {"images_per_s": 7.0, "loss/consistency_accepted": 0.5, "in_step/not_finite": 0.0}
+    send(Run(), step)
+    send(Run(), ended | scores)
+    assert sent[0]["train/loss/consistency_accepted"] == 0.5
+    assert sent[0]["train/in_step/not_finite"] == 0
+    assert (sent[1]["in_step/accepted_share"], sent[1]["in_step/class/1"]) == (0.5, 1)
+    assert (sent[1]["loss/teacher_h"], sent[1]["teacher/distance"]) == (0.1, 0.25)
+    assert not sent[1].keys() & {"in_step/mean_confidence", "loss/loss", "teacher/queue"}
 
 
 def test_rounds_that_were_logged_twice_count_once_in_a_replay(run, tmp_path):
