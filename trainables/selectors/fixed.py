@@ -10,6 +10,9 @@ from trainables.schedules import number
 from trainables.selectors.rules import NEVER, Count, Labelled, Rule, Share, Statistics, make_rule
 from trainables.spec import Spec
 
+DEFAULT_K = 100
+"""Rows of a class that are accepted at most where no limit is given."""
+
 
 class Everything(Spec):
     """Accept every row that the teacher labelled."""
@@ -102,7 +105,7 @@ class ClassTopK(Spec):
 
     def fit(self, pool: Statistics, labelled: Labelled, seed: int) -> Rule:
         del labelled
-        k, floor = int(number(self.k or 100)), number(self.least_confidence)
+        k, floor = int(number(self.k or DEFAULT_K)), number(self.least_confidence)
         if self.share_of_even is not None:
             even = int(pool.class_rows().sum()) / pool.num_classes
             k = max(1, int(number(self.share_of_even) * even + 1e-9))

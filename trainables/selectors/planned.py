@@ -16,7 +16,14 @@ from trainables.selectors.adaptive import (
     RelativeThreshold,
     class_rates,
 )
-from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.selectors.fixed import (
+    DEFAULT_K,
+    ClassShare,
+    ClassTopK,
+    Everything,
+    Threshold,
+    TopShare,
+)
 from trainables.selectors.library import Selector
 
 NEARLY_ALL = 0.99
@@ -38,7 +45,9 @@ def accepts_all(
         case TopShare() | ClassShare():
             return number(selector.share) >= NEARLY_ALL
         case ClassTopK():
-            return number(selector.k) * len(class_rows) >= NEARLY_ALL * pool_rows
+            if selector.share_of_even is not None:
+                return number(selector.share_of_even) >= NEARLY_ALL
+            return number(selector.k or DEFAULT_K) * len(class_rows) >= NEARLY_ALL * pool_rows
         case ClassRate():
             rates = class_rates(np.array(class_rows), number(selector.alpha))
             return bool(rates.min() >= NEARLY_ALL)

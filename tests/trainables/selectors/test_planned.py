@@ -23,6 +23,8 @@ ROWS = 400
         (TopShare(share=1.0), UNEVEN),
         (ClassShare(share=0.99), UNEVEN),
         (ClassTopK(k=100), UNEVEN),
+        (ClassTopK(), UNEVEN),
+        (ClassTopK(share_of_even=1.0), UNEVEN),
         (ClassRate(), EVEN),
         (Threshold(threshold=0.25), UNEVEN),
         (FlexThreshold(threshold=0.2), UNEVEN),
