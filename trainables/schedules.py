@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import Field, GetCoreSchemaHandler
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 from pydantic_core import CoreSchema, core_schema
 
 from trainables.spec import Spec
@@ -63,15 +68,19 @@ class Cosine(_Moving):
 
 
 class SigmoidRamp(_Moving):
-    """``end * exp(-5 (1 - t)^2)`` with t clipped to [0, 1] at ``until``.
+    """``start + (end - start) exp(-5 (1 - t)^2)`` with t clipped to [0, 1] at ``until``.
 
-    With ``down_from`` it falls again: ``end * exp(-12.5 t^2)``, t from 0 there to 1 at the end.
+    With ``down_from`` it falls again: its height above ``start`` times ``exp(-12.5 t^2)``, t from 0
+    there to 1 at the end.
 
     Source: Laine and Aila, Temporal Ensembling, ICLR 2017, arXiv:1610.02242, section 2; the fall as
-    their learning rate's in appendix A, which TSAL, arXiv:2012.06711, applies to a weight.
+    their learning rate's in appendix A, which TSAL, arXiv:2012.06711, applies to a weight; the
+    start as rho_0 in Zhang et al., P2OT, ICLR 2024, arXiv:2401.09266.
     """
 
     schedule: Literal["sigmoid_ramp"] = "sigmoid_ramp"
+    start: float = 0.0
+    """What the ramp rises from: at t = 0 it stands a little above this."""
     end: float
     """Value once ``until`` is reached."""
     until: Annotated[float, Ge(0), Le(1)] = 1.0
@@ -81,13 +90,20 @@ class SigmoidRamp(_Moving):
 
     def value(self, share: float) -> float:
         passed = 1.0 if self.until == 0 else min(1.0, share / self.until)
-        risen = self.end * math.exp(-5 * (1 - passed) ** 2)
-        if self.down_from is None or share <= self.down_from:
-            return risen
-        return risen * math.exp(-12.5 * ((share - self.down_from) / (1 - self.down_from)) ** 2)
+        height = (self.end - self.start) * math.exp(-5 * (1 - passed) ** 2)
+        if self.down_from is not None and share > self.down_from:
+            fallen = (share - self.down_from) / (1 - self.down_from)
+            height *= math.exp(-12.5 * fallen**2)
+        return self.start + height
 
     def extremes(self) -> tuple[float, ...]:
-        return (0.0, self.end)
+        return (self.start, self.end)
+
+    @model_serializer(mode="wrap")
+    def _without_a_start_of_zero(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Plain values; ramps from 0 keep the address that they had before they had a start."""
+        plain: dict[str, Any] = write(self)
+        return plain if self.start else {k: v for k, v in plain.items() if k != "start"}
 
 
 class Geometric(_Moving):

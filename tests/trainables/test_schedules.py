@@ -44,6 +44,7 @@ EXAMPLES = (
     Cosine(start=1.0, end=0.0),
     SigmoidRamp(end=0.7),
     SigmoidRamp(end=1.0, until=0.5),
+    SigmoidRamp(start=0.1, end=1.0),
     Geometric(start=0.8, ratio=0.5, least=0.1),
     Stepwise(values=(0.2, 0.4, 1.0)),
 )
@@ -59,6 +60,24 @@ def test_every_schedule_has_an_example():
 )
 def test_the_sigmoid_ramp_has_its_golden_values(t, expected):
     assert SigmoidRamp(end=1).value(t) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("t", "expected"), [(0, 0.106064), (0.5, 0.357854), (1, 1)])
+def test_the_share_of_p2ot_rises_from_its_base_with_its_golden_values(t, expected):
+    assert SigmoidRamp(start=0.1, end=1).value(t) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_sigmoid_ramp_falls_back_to_its_start():
+    ramp = SigmoidRamp(start=0.2, end=1, until=0.4, down_from=0.6)
+    assert ramp.value(0.8) == pytest.approx(0.2 + 0.8 * 0.043937, abs=1e-6)
+    assert ramp.value(1) == pytest.approx(0.2, abs=1e-5)
+
+
+def test_a_ramp_from_zero_has_the_plain_form_of_one_without_a_start():
+    plain = {"over": "rounds", "schedule": "sigmoid_ramp", "end": 0.7, "until": 1.0}
+    assert SigmoidRamp(end=0.7).plain() == plain | {"down_from": None}
+    assert Inner(share=SigmoidRamp(end=0.7)).plain()["share"] == SigmoidRamp(end=0.7).plain()
+    assert SigmoidRamp(start=0.1, end=0.7).plain() == plain | {"down_from": None, "start": 0.1}
 
 
 @pytest.mark.parametrize(
