@@ -83,15 +83,17 @@ class Choose(Spec):
         return self
 
     def log_probs(self, told: np.ndarray) -> np.ndarray:
+        best = np.nan_to_num(self.scores(told), nan=-np.inf).argmax(axis=0)
+        return np.asarray(told[best, np.arange(told.shape[1])])
+
+    def scores(self, told: np.ndarray) -> np.ndarray:
+        """How well each source knows each row, float64 [M, N]; the variance is the population's."""
         probs = np.exp(told.astype(np.float64))
         if self.by == "variance":
-            score = probs.var(axis=2)
-        elif self.by == "entropy":
-            score = -entr(probs).sum(axis=2)
-        else:
-            score = probs.max(axis=2)
-        best = np.nan_to_num(score, nan=-np.inf).argmax(axis=0)
-        return np.asarray(told[best, np.arange(told.shape[1])])
+            return np.asarray(probs.var(axis=2))
+        if self.by == "entropy":
+            return np.asarray(-entr(probs).sum(axis=2))
+        return np.asarray(probs.max(axis=2))
 
 
 class First(Spec):

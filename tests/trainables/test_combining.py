@@ -102,6 +102,15 @@ def test_the_source_that_knows_a_row_best_is_chosen_for_it():
         assert probs(Choose(by=by), rows) == pytest.approx(np.array([peaked, peaked]), abs=1e-6)
 
 
+def test_two_experts_of_fedlabel_have_their_golden_variances():
+    """The published ones are the sample's: 3 / 2 times those of the population, at 3 classes."""
+    rows = logs([[[0.5, 0.3, 0.2]], [[0.2, 0.7, 0.1]]])
+    found = 3 / 2 * Choose(by="variance").scores(rows)[:, 0]
+    assert found == pytest.approx([0.023333, 0.103333], abs=1e-6)
+    assert found[0] / found[1] == pytest.approx(0.225806, abs=1e-6)
+    assert probs(Choose(by="variance"), rows)[0] == pytest.approx([0.2, 0.7, 0.1])
+
+
 def test_variance_entropy_and_confidence_may_choose_differently():
     sure, two = [0.55, 0.15, 0.15, 0.15], [0.5, 0.5, 0, 0]  # variances 0.03 and 0.0625
     rows = logs([[sure], [two]])
@@ -266,6 +275,17 @@ def test_a_memory_of_a_round_is_that_of_all_rounds_before_ever_weaker():
         kept = combined(Mean(), ids(60), now, kept, keep=0.4).log_probs
     shares = np.array([0.16, 0.24, 0.6])
     assert kept == pytest.approx(mean_log_probs(np.concatenate(rounds), shares), abs=1e-5)
+
+
+def test_a_memory_that_keeps_nearly_all_keeps_the_first_labels():
+    """Twenty rounds of others move no probability by more than 20 times what is let in."""
+    first = told(1)[0]
+    kept = first
+    for seed in range(1, 21):
+        kept = combined(Mean(), ids(60), told(1, seed=seed), kept, keep=1 - 1e-6).log_probs
+    assert np.exp(kept) == pytest.approx(np.exp(first), abs=2e-5)
+    assert (kept.argmax(axis=1) == first.argmax(axis=1)).all()
+    assert (told(1, seed=20)[0].argmax(axis=1) != first.argmax(axis=1)).any()
 
 
 @pytest.mark.parametrize(("before", "keep"), [(None, 0.5), (told(1, seed=5)[0], 0.0)])
