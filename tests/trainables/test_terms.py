@@ -27,7 +27,6 @@ from trainables.losses import balance_penalty, fairness_penalty
 from trainables.objective import (
     BalanceTerm,
     ConsistencyTerm,
-    DoublyRobust,
     EntropyTerm,
     LabelledTerm,
     Objective,
@@ -193,66 +192,6 @@ def test_two_views_of_labelled_rows_train_the_network_on_twice_the_images():
     for view in ("weak", "both"):
         terms_of(Objective(labelled=LabelledTerm(view=view)), model)
     assert heard == [6 + 5, 12 + 5]
-
-
-# ---- doubly robust
-
-
-def told(labels: list[int], picked: list[int], pseudo: list[int]) -> TrainingSet:
-    """Labelled rows with what was told of them out of fold, and a selection."""
-    bank = data().labelled.bank
-    first = np.arange(len(labels))
-    second = len(labels) + np.arange(len(picked))
-    return TrainingSet(
-        labelled=Source(bank, first, torch.tensor(labels)),
-        selected=Source(bank, second, torch.tensor(picked)),
-        labelled_told=torch.tensor(pseudo),
-    )
-
-
-LABELS, PICKED, PSEUDO = [0, 1, 2, 3], [0, 0, 1, 3, 2, 1], [0, 2, 2, 0]
-ROBUST_BATCH = BatchPlan(labelled=4, selected=6)  # every row once
-
-
-def robust(alpha: float | Linear, on: TrainingSet) -> dict[str, float]:
-    return terms_of(Objective(doubly_robust=DoublyRobust(alpha=alpha)), on=on, batch=ROBUST_BATCH)
-
-
-def test_without_its_correction_a_doubly_robust_loss_is_the_mean_over_all_pseudo_labels():
-    found = robust(0, told(LABELS, PICKED, PSEUDO))["loss"]
-    assert found == pytest.approx(COST[PSEUDO + PICKED].mean(), rel=1e-5)
-
-
-@pytest.mark.parametrize("alpha", [0.3, 1.0])
-def test_the_correction_is_what_pseudo_labels_of_labelled_rows_get_wrong(alpha):
-    found = robust(alpha, told(LABELS, PICKED, PSEUDO))
-    missed = COST[LABELS].mean() - COST[PSEUDO].mean()
-    assert found["loss"] == pytest.approx(COST[PSEUDO + PICKED].mean() + alpha * missed, rel=1e-5)
-    assert found["selected"] == pytest.approx(COST[PICKED].sum() / 10, rel=1e-5)
-
-
-def test_where_pseudo_labels_are_right_the_correction_is_nothing():
-    right = told(LABELS, PICKED, LABELS)
-    found = [robust(alpha, right)["loss"] for alpha in (0, 0.5, 1)]
-    assert found == pytest.approx([COST[LABELS + PICKED].mean()] * 3, rel=1e-5)
-
-
-def test_the_correction_may_rise_over_steps():
-    rising, on = Linear(start=0, end=1, over="steps"), told(LABELS, PICKED, PSEUDO)
-    goal, heard = Objective(doubly_robust=DoublyRobust(alpha=rising)), []
-    spec = TrainingSpec(batch=ROBUST_BATCH, objective=goal, optimiser=FROZEN)
-    train(spec, constant(PROBS), steps=2, on=on, listen=lambda p, _: heard.append(p.loss))
-    assert heard == pytest.approx([robust(a, on)["loss"] for a in (0, 1)], rel=1e-5)
-
-
-def test_without_a_selection_a_doubly_robust_loss_is_the_plain_one():
-    alone = TrainingSet(told(LABELS, PICKED, PSEUDO).labelled)
-    assert robust(1.0, alone)["loss"] == pytest.approx(COST[LABELS].mean(), rel=1e-5)
-
-
-def test_a_doubly_robust_loss_asks_for_pseudo_labels_of_the_labelled_rows():
-    with pytest.raises(ValueError, match="pseudo-labels of the labelled rows"):
-        terms_of(Objective(doubly_robust=DoublyRobust(alpha=1.0)))
 
 
 # ---- consistency
