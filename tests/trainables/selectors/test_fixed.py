@@ -22,6 +22,7 @@ from tests.trainables.selectors.pools import (
     pool,
 )
 from trainables.beliefs import Beliefs
+from trainables.schedules import Linear, at_round
 from trainables.selectors import sketch as sketches
 from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
 from trainables.selectors.sketch import sketch
@@ -124,6 +125,17 @@ def test_a_third_of_three_rows_is_one_row():
 @pytest.mark.parametrize(("k", "expected"), [(1, "936"), (2, "093468"), (3, "0913468")])
 def test_class_top_k_has_its_golden_sets(k, expected):
     assert chosen(ClassTopK(k=k), of_probs(P)) == set(expected)
+
+
+def test_the_k_of_grip_grows_in_its_golden_steps_to_the_whole_pool():
+    """1,000 rows of 5 equal classes: K = 20, 40, ..., 200 over ten rounds."""
+    top = np.random.default_rng(0).permutation(np.linspace(0.3, 0.99, 1000))
+    probs = np.repeat(((1 - top) / 4)[:, None], 5, axis=1)
+    probs[np.arange(1000), np.arange(1000) % 5] = top
+    whole = of_probs(probs.tolist())
+    growing = ClassTopK(k=Linear(start=20, end=200))
+    found = [per_class(whole, chosen(at_round(growing, r, 10), whole)) for r in range(10)]
+    assert found == [[k] * 5 for k in range(20, 201, 20)]
 
 
 @QUICK

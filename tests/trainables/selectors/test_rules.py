@@ -177,6 +177,7 @@ GROWING = [
     [ClassShare(share=s) for s in (0.0, 0.05, 0.2, 0.5, 0.51, 1.0)],
     [ClassTopK(k=k) for k in (1, 2, 5, 40)],
     [ClassTopK(k=5, least_confidence=c) for c in (1.0, 0.7, 0.0)],
+    [ClassRate(alpha=a) for a in (0.1, 0.5, 2.0, 3.0, 100.0)],
 ]
 
 

@@ -153,6 +153,34 @@ def test_means_that_begin_with_the_first_batch_are_that_batch_and_then_move():
     assert twice.label_shares() == pytest.approx([old, 0, new])
 
 
+def test_after_a_thousand_batches_means_are_what_adding_up_anew_gives():
+    batches = [distinct(10, seed=seed) for seed in range(1000)]
+    running = seen(*batches, decay=0.99)
+    weights = 0.99 ** np.arange(999, -1, -1)
+    confidence = np.stack([b.confidence for b in batches]).astype(np.float64)
+    probs = np.stack([np.exp(b.log_probs.astype(np.float64)).mean(axis=0) for b in batches])
+    labels = np.stack([np.bincount(b.labels, minlength=3) / 10 for b in batches])
+
+    def anew(values: np.ndarray) -> np.ndarray:
+        return np.average(values, axis=0, weights=weights)
+
+    assert running.mean_confidence() == pytest.approx(anew(confidence.mean(axis=1)), rel=1e-9)
+    variances = confidence.var(axis=1, ddof=1)
+    assert running.confidence_variance() == pytest.approx(anew(variances), rel=1e-9)
+    assert running.label_shares() == pytest.approx(anew(labels), rel=1e-9)
+    assert running.shares() == pytest.approx(anew(probs), rel=1e-6)  # stored as whole numbers
+
+
+def test_a_memory_next_to_one_stands_where_it_began():
+    """After 1,000 batches, which come in with a weight of 1e-9 each."""
+    sure = of_probs([[0.98, 0.01, 0.01]] * 10)
+    running = seen(*[sure] * 1000, decay=1 - 1e-9, begin="uniform")
+    assert running.shares() == pytest.approx([1 / 3] * 3, abs=2e-6)
+    assert running.label_shares() == pytest.approx([1 / 3] * 3, abs=2e-6)
+    assert running.mean_confidence() == pytest.approx(1 / 3, abs=2e-6)
+    assert running.confidence_variance() == pytest.approx(1, abs=2e-6)
+
+
 def test_before_the_first_batch_nothing_is_known():
     first = Running(3, Memory(begin="first_batch"), 5)
     assert first.shares() == pytest.approx([1 / 3] * 3)
