@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.trainables.students import (
     BATCH,
@@ -20,16 +21,18 @@ from tests.trainables.students import (
 )
 from trainables.batches import BatchPlan, Source, TrainingSet
 from trainables.calibrators import Align
+from trainables.loader import Loader, Rows
 from trainables.objective import (
     ConsistencyTerm,
     LabelledTerm,
     Objective,
     SelectedTerm,
 )
-from trainables.schedules import Linear
+from trainables.schedules import Linear, Moment
 from trainables.selectors.fixed import Threshold
 from trainables.selectors.running import Memory
 from trainables.student import TrainingSpec
+from trainables.worker import Worker
 
 
 def test_the_labelled_term_is_its_weight_times_a_mean():
@@ -106,6 +109,25 @@ def test_a_mixed_row_keeps_at_least_half_of_its_own_mass():
     )
     assert 0.5 - 1e-5 <= min(heard) < 0.75
     assert max(heard) <= 1 + 1e-5
+
+
+def supervised(alpha: float) -> Rows:
+    """Labelled rows of 50 steps, in each step one of every class."""
+    bank, plan = data().labelled.bank, BatchPlan(labelled=CLASSES, selected=0)
+    on = TrainingSet(Source(bank, np.arange(CLASSES), torch.arange(CLASSES)))
+    loader = Loader(plan, Objective(mixup_alpha=alpha), on, CLASSES, seed=0, worker=Worker())
+    steps = [loader.supervised(Moment(step, 50)) for step in range(50)]
+    return Rows(*(torch.cat([getattr(s, n) for s in steps]) for n in ("images", "mass", "term")))
+
+
+def test_the_smaller_its_alpha_the_less_mixup_mixes_until_it_mixes_nothing():
+    """Mean share of a row's partner over 50 steps. Measured: 0.187, 0.044 and 0.002."""
+    shares = [1 - CLASSES * supervised(a).mass.amax(dim=1).mean().item() for a in (1.0, 0.1, 0.01)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] < 0.02
+    plain, mixed = supervised(0.0), supervised(1e-5)
+    assert torch.allclose(mixed.mass, plain.mass, atol=1e-6)
+    assert torch.allclose(mixed.images, plain.images, atol=1e-6)
 
 
 def test_a_weight_that_moves_over_steps_is_read_at_every_step():

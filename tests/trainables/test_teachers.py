@@ -30,12 +30,17 @@ def moved(model: nn.Module, by: float) -> nn.Module:
     return model
 
 
-def averages(rule: ExponentialAverage | QueueMean, values: list[float]) -> list[float]:
+def averages(
+    rule: ExponentialAverage | QueueMean,
+    values: list[float],
+    start: float = 100.0,
+    first_step: int = 0,
+) -> list[float]:
     """The teacher's only weight after the student took each of the values."""
     layer = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(layer.weight, 100.0)
+    nn.init.constant_(layer.weight, start)
     teacher, found, snapshots = start_teacher(rule, layer), [], Snapshots()
-    for step, value in enumerate(values):
+    for step, value in enumerate(values, first_step):
         nn.init.constant_(layer.weight, value)
         follow(rule, teacher, layer, step, snapshots)
         found.append(teacher.weight.item())
@@ -51,6 +56,19 @@ def test_the_first_steps_average_all_students_so_far():
 def test_later_steps_keep_the_decay():
     found = averages(ExponentialAverage(decay=0.5), [1, 2, 4, 8, 16])
     assert found == pytest.approx([1, 1.5, 2.75, 5.375, 10.6875], rel=1e-6)
+
+
+def test_an_average_past_its_first_steps_has_its_golden_values():
+    found = averages(ExponentialAverage(decay=0.9), [1, 2, 4, 8, 16], start=1, first_step=9)
+    assert found == pytest.approx([1, 1.1, 1.39, 2.051, 3.4459], rel=1e-6)
+
+
+def test_a_decay_next_to_one_stands_still_behind_its_first_steps():
+    """The decay is below 1 and the first steps lower it: the first student is taken over."""
+    still = ExponentialAverage(decay=1 - 1e-9)
+    assert averages(still, [1, 2, 4, 8, 16]) == pytest.approx([1, 1.5, 7 / 3, 3.75, 6.2])
+    late = averages(still, [5.0] * 1000, start=3, first_step=10**10)
+    assert late == pytest.approx([3.0] * 1000, abs=2e-6)
 
 
 def test_no_decay_copies_the_student():
@@ -135,7 +153,7 @@ def test_a_queue_takes_a_snapshot_every_so_many_steps_and_stands_still_in_betwee
 
 def test_the_running_sum_of_a_queue_is_what_adding_up_anew_gives():
     stream, snapshots = torch.Generator().manual_seed(0), Snapshots()
-    for _ in range(200):
+    for _ in range(1000):
         weights = {"a": torch.randn(5, generator=stream) * 1000, "n": torch.tensor(3)}
         mean = snapshots.push(weights, 4)
     anew = torch.stack([each["a"] for each in snapshots.kept]).double().mean(0)

@@ -38,7 +38,9 @@ def test_every_weighting_has_an_example():
 def test_the_weights_of_softmatch_have_their_golden_values():
     tilt = Align().fit(pool_mean(TABLE).shares(), Tilt(), labelled())
     aligned = calibrated(tilt, TABLE)
-    weights = Gaussian(num_sigma=2).fit(sketch(aligned, pool_rows=10, seed=0), WHOLE)
+    block = sketch(aligned, pool_rows=10, seed=0)
+    assert block.confidence_variance() == pytest.approx(0.032918, abs=1e-6)
+    weights = Gaussian(num_sigma=2).fit(block, WHOLE)
     expected = [1, 0.467111, 0.107886, 1, 0.967266, 0.004062, 1, 0.276251, 1, 1]
     assert weights.centre == pytest.approx(0.696267, abs=1e-6)
     assert weights.of(aligned.labels, aligned.confidence) == pytest.approx(expected, abs=1e-5)
