@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainables.augment import ViewSpec
 from trainables.batches import BatchPlan, Source, TrainingSet
 from trainables.loader import Loader
-from trainables.meta import meta_step
+from trainables.meta import draw_labels, meta_step
 from trainables.models import build
 from trainables.objective import Objective
 from trainables.own_networks import SmallCnn
@@ -23,6 +23,7 @@ from trainables.update import Learner
 from trainables.worker import Worker
 
 CLASSES, RATE, ROWS = 3, 0.5, 2
+LABELS = torch.tensor([0, 1, 2, 1])
 STILL = ViewSpec(flip=0, translate=0)
 GOAL = Objective(weak=STILL, strong=STILL)
 MOMENT = Moment(0, 1000)
@@ -41,11 +42,10 @@ class Linear(nn.Module):
         return images.flatten(1).double() @ self.weight.T
 
 
-def loader(seed: int = 0, size: int = 3) -> Loader:
+def loader(seed: int = 0, size: int = 3, pool: tuple[int, ...] = (4, 5)) -> Loader:
     stream = torch.Generator().manual_seed(1)
     bank = torch.randint(0, 256, (10, 1, size, size), dtype=torch.uint8, generator=stream)
-    labels = torch.tensor([0, 1, 2, 1])
-    data = TrainingSet(Source(bank, np.arange(4), labels), None, Source(bank, np.arange(4, 6)))
+    data = TrainingSet(Source(bank, np.arange(4), LABELS), None, Source(bank, np.array(pool)))
     plan = BatchPlan(labelled=4, selected=0, pool=ROWS)
     return Loader(plan, GOAL, data, CLASSES, seed=seed, worker=Worker())
 
@@ -55,10 +55,17 @@ def learner(network: nn.Module, rate: float) -> Learner:
     return Learner(network, network, optimiser, "float32", 0.0, Worker())
 
 
-def run(student: nn.Module, teacher: nn.Module, seed: int, spec: MetaTeacher = PLAIN):
+def run(
+    student: nn.Module,
+    teacher: nn.Module,
+    seed: int,
+    spec: MetaTeacher = PLAIN,
+    rows: Loader | None = None,
+    rate: float = RATE,
+):
     """One step from these weights; the teacher's gradient and the terms."""
-    rows, running = loader(seed), Running(CLASSES, Memory(), 0)
-    learns, teaches = learner(copy.deepcopy(student), RATE), learner(copy.deepcopy(teacher), 1e-12)
+    rows, running = rows or loader(seed), Running(CLASSES, Memory(), 0)
+    learns, teaches = learner(copy.deepcopy(student), rate), learner(copy.deepcopy(teacher), 1e-12)
     partner = Partner(teaches.network, teaches.optimiser, running)
     terms = StepTerms(GOAL, running, rows, MOMENT, None)
     told = meta_step(spec, partner, learns, teaches, terms, rows, MOMENT)
@@ -100,6 +107,46 @@ def test_the_mean_meta_gradient_is_the_gradient_of_the_expected_new_loss():
     cosine = torch.nn.functional.cosine_similarity(mean.flatten(), exact.flatten(), dim=0)
     assert cosine > 0.99
     assert (mean.norm() / exact.norm()).item() == pytest.approx(1, abs=0.1)
+
+
+def learnt(seed: int) -> Linear:
+    """A student that ten steps on the labelled rows have taught something."""
+    student, batch = Linear(seed), loader(seed).supervised(MOMENT)
+    optimiser = torch.optim.SGD(student.parameters(), lr=1.0)
+    for _ in range(10):
+        optimiser.zero_grad()
+        log_probs = torch.log_softmax(student(batch.images), dim=1)
+        (-(batch.mass.double() * log_probs).sum()).backward()
+        optimiser.step()
+    return student
+
+
+def test_a_wrong_pseudo_label_lowers_its_own_teachers_log_probability_on_average():
+    """Pool rows are the labelled ones, so that the truth is known; the labelled term is left out.
+
+    Change of a drawn label's log-probability to first order, for each unit of both learning rates,
+    over 200 students and teachers. Measured with its standard error: -0.071 (0.008) of wrong
+    labels, 0.013 (0.003) where all labels of the step are right.
+    """
+    wrong, all_right, rate = [], [], 0.05
+    for seed in range(200):
+        student, teacher = learnt(seed), Linear(10_000 + seed)
+        rows = loader(seed, pool=(0, 1, 2, 3))
+        gradient = run(student, teacher, seed, rows=rows, rate=rate)[0]
+        gradient = (gradient - labelled_gradient(teacher)) / rate
+        pairs = rows.pool_pairs(0)
+        told = torch.log_softmax(teacher(pairs.strong), dim=1)
+        drawn = draw_labels(PLAIN, told.detach(), ROWS, rows, MOMENT)
+        right = drawn == LABELS[pairs.places]
+        for row, label in enumerate(drawn):
+            (slope,) = torch.autograd.grad(told[row, label], teacher.weight, retain_graph=True)
+            change = -(gradient * slope).sum().item()
+            if not right[row]:
+                wrong.append(change)
+            elif right.all():
+                all_right.append(change)
+    assert np.mean(wrong) < -4 * np.std(wrong) / len(wrong) ** 0.5
+    assert np.mean(all_right) > 2 * np.std(all_right) / len(all_right) ** 0.5
 
 
 def test_h_is_how_far_the_labelled_loss_fell_and_is_negative_where_it_rose():

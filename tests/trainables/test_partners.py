@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from tests.trainables.students import (
     ignore,
     network,
     same,
+    same_running,
 )
 from tests.trainables.test_adaptation import ROBUST, SURE
 from tests.trainables.test_adaptation import spec as spec_without_labels
@@ -152,6 +154,8 @@ def test_an_interrupted_fit_ends_bit_for_bit_where_it_would_have(spec, stop):
         assert same(ours, theirs)
     if whole.partner is not None:
         assert whole.partner.baseline == resumed.partner.baseline
+        ours, theirs = (each.partner.running.arrays() for each in (whole, resumed))
+        assert all(np.array_equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_a_partner_must_be_given_a_network():
@@ -199,3 +203,26 @@ def test_two_workers_train_the_networks_of_one(tmp_path, monkeypatch):
         for ours, theirs, single in zip(*map(networks, (*states, alone)), strict=True):
             assert same(ours, theirs)
             assert furthest(ours, single) < 1e-4, name
+        remembers_alike(states, alone, name)
+
+
+def remembers_alike(states: list[TrainState], alone: TrainState, name: str) -> None:
+    """Two workers remember of the pool and of h what one does, each the same to the bit."""
+    assert same_running(*states), name
+    pairs = [(states[0].running, alone.running)]
+    if alone.partner is not None:
+        ours, theirs = (each.partner for each in states)
+        assert ours.baseline == theirs.baseline, name
+        assert ours.baseline == pytest.approx(alone.partner.baseline, abs=1e-5), name
+        first, second = ours.running.arrays(), theirs.running.arrays()
+        assert all(np.array_equal(first[key], second[key]) for key in first), name
+        pairs.append((ours.running, alone.partner.running))
+    for found, expected in pairs:
+        for key, value in expected.arrays().items():
+            assert found.arrays()[key] == pytest.approx(value, abs=1e-4), (name, key)
+
+
+def test_partners_remember_something_that_workers_could_disagree_about():
+    meta, peer = (train(SPECS[name])[0].partner for name in ("meta teacher", "peer"))
+    assert meta.baseline != 0
+    assert peer.running.mean_confidence() > 0

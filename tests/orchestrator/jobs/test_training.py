@@ -2,14 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.jobs.job import Fold
+from orchestrator.jobs.job import Fold, TrainJob
+from orchestrator.jobs.training import begin_classes, build_model, load_teacher
 from orchestrator.jobs.training_rows import fold_of, load_training_set
+from orchestrator.runs import RunRecord
 from orchestrator.session import make_engine
 from orchestrator.steps import Steps
 from orchestrator.store.store import Store
 from orchestrator.watch import Silent
+from tests.orchestrator.helpers import play
+from trainables.worker import Worker
 
 
 @pytest.fixture
@@ -21,6 +27,47 @@ def steps(make_config):
     )
     store, data = Store(config.store), Dataset(config.data)
     return Steps(config.model_copy(update={"store": store.root}), data), store, data, config
+
+
+def still_rounds(make_config, start: str) -> tuple[RunRecord, Store, list[TrainJob]]:
+    """Two rounds whose optimiser moves no weight, and the jobs of their trainings."""
+    config = make_config(
+        f"recipe.policy.start={start}",
+        "recipe.training.optimiser={learning_rate: 1e-12, momentum: 0, weight_decay: 0}",
+        "recipe.training.steps={first_round: 3, base: 3}",
+    )
+    record, store = play(config), Store(config.store)
+    build = Steps(config.model_copy(update={"store": store.root}), Dataset(config.data))
+    played = [each.steps for each in record.rounds]
+    first = build.train(0, selection=None, num_selected=0, start=None)
+    second = build.train(
+        1,
+        selection=played[0]["select"].address,
+        num_selected=record.rounds[0].accepted,
+        start=first.address if start == "warm" else None,
+    )
+    assert [first.address, second.address] == [each["train"].address for each in played]
+    return record, store, [first.job, second.job]
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([each.detach().flatten() for each in model.parameters()])
+
+
+@pytest.mark.parametrize("start", ["restart", "warm"])
+def test_a_round_begins_with_the_weights_of_its_seed_or_of_the_teacher_before(make_config, start):
+    record, store, (first, second) = still_rounds(make_config, start)
+    before, after = (
+        weights(load_teacher(store, second, each.steps["train"].address)) for each in record.rounds
+    )
+    drawn = [build_model(job.student, job.form, job.task, job.seed) for job in (first, second)]
+    assert torch.allclose(before, weights(drawn[0]), atol=1e-6)
+    assert not torch.allclose(weights(drawn[0]), weights(drawn[1]), atol=1e-2), "seeds of rounds"
+    expected = weights(drawn[1]) if start == "restart" else before
+    assert torch.allclose(after, expected, atol=1e-6)
+    begun = begin_classes(second, store, Dataset(second.data), drawn[1], Worker()).state
+    assert not begun.optimiser.state_dict()["state"], "the optimiser remembers nothing"
+    assert begun.step == 0
 
 
 def test_only_as_many_pool_rows_are_held_as_the_steps_can_draw(steps):
