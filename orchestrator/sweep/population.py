@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from orchestrator.errors import ConfigError
-from orchestrator.sweep.space import Choices, Dimension, Space
+from orchestrator.sweep.dimensions import Choices, Dimension
+from orchestrator.sweep.space import Space
 from orchestrator.sweep.spec import Population
 
 

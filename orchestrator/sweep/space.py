@@ -4,117 +4,42 @@ A dimension is a field of the config by its path. Which dimensions exist for a t
 ``when`` and from the values chosen before, so choices come before what depends on them.
 """
 
-import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ValidationError
 
 from orchestrator.config import RunConfig
 from orchestrator.errors import ConfigError
 from orchestrator.loading import TAGS, describe_faults
 from orchestrator.methods import load_method
+from orchestrator.sweep.conditions import (
+    Condition,
+    alternatives,
+    holds,
+    matches,
+    named_values,
+    paths_of,
+    wording,
+)
+from orchestrator.sweep.dimensions import (
+    Choices,
+    Dimension,
+    Parameter,
+    Range,
+    extremes,
+    parameter_of,
+)
 from orchestrator.sweep.paths import lay, look
 from orchestrator.sweep.spec import SweepSpec
 from search_spaces import fragment_names, read_fragment
-from trainables.spec import Spec
 
 Chosen = Mapping[str, Any]
 """Values by path."""
 MOST_GRID_POINTS = 100_000
-
-
-class Range(Spec):
-    """Numbers between two bounds, both included."""
-
-    low: float
-    """Least value."""
-    high: float
-    """Largest value."""
-    scale: Literal["linear", "log", "one_minus_log"] = "linear"
-    """'log' spreads evenly over factors; 'one_minus_log' does so for one minus the value, which
-    suits averaging rates and high thresholds."""
-    step: float | None = None
-    """Distance between values; None allows any."""
-    whole: bool = False
-    """Only whole numbers; integer fields are always so."""
-    when: dict[str, Any] = {}
-    """Values of other fields for which this one exists."""
-
-    @model_validator(mode="after")
-    def _legal(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"the range is empty: low {self.low:g} is not below {self.high:g}")
-        if self.scale == "log" and self.low <= 0:
-            raise ValueError(f"scale log needs low above 0, found {self.low:g}")
-        if self.scale == "one_minus_log" and self.high >= 1:
-            raise ValueError(f"scale one_minus_log needs high below 1, found {self.high:g}")
-        if self.step is not None and (self.scale != "linear" or self.step <= 0):
-            raise ValueError("step must be above 0 and goes with scale linear only")
-        if self.step is not None and self.step > self.high - self.low:
-            raise ValueError(f"step {self.step:g} is wider than the range")
-        return self
-
-
-class Choices(Spec):
-    """One of some values, which may be schedules or lists."""
-
-    choices: tuple[Any, ...] = Field(min_length=1)
-    """The values."""
-    when: dict[str, Any] = {}
-    """Values of other fields for which this one exists."""
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        texts = [json.dumps(choice, sort_keys=True) for choice in self.choices]
-        if len(set(texts)) < len(texts):
-            raise ValueError("a choice stands twice")
-        return self
-
-
-Parameter = Range | Choices
-_RANGE, _CHOICES = TypeAdapter(Range), TypeAdapter(Choices)
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One searchable field."""
-
-    path: str
-    parameter: Parameter
-    whole: bool
-    """Whether only whole numbers are legal."""
-
-    def contains(self, value: Any) -> bool:
-        """Whether the space can propose this value."""
-        if isinstance(self.parameter, Choices):
-            return value in [_plain(choice) for choice in self.parameter.choices]
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        low, high = self.parameter.low, self.parameter.high
-        steps = (value - low) / self.parameter.step if self.parameter.step else 0.0
-        return low <= value <= high and math.isclose(steps, round(steps), abs_tol=1e-9)
-
-    def points(self) -> tuple[Any, ...]:
-        """Every value, for a grid.
-
-        Raises:
-            ConfigError: The range has no step.
-        """
-        if isinstance(self.parameter, Choices):
-            return self.parameter.choices
-        step = self.parameter.step or (1.0 if self.whole else None)
-        if step is None or self.parameter.scale != "linear":
-            raise ConfigError(f"sweep.space.{self.path}: a grid needs choices or a linear step")
-        count = math.floor((self.parameter.high - self.parameter.low) / step + 1e-9) + 1
-        low, high = self.parameter.low, self.parameter.high
-        # as many digits as people write: 0.3, not 0.30000000000000004
-        values = [min(high, float(f"{low + i * step:.12g}")) for i in range(count)]
-        return tuple(round(v) if self.whole else v for v in values)
 
 
 @dataclass(frozen=True)
@@ -134,10 +59,7 @@ class Space:
         if not dimension.parameter.when:
             return True
         tree = lay(self._plain, chosen)
-        return all(
-            _matches(chosen.get(path, look(tree, path)), wanted)
-            for path, wanted in dimension.parameter.when.items()
-        )
+        return holds(dimension.parameter.when, lambda path: chosen.get(path, look(tree, path)))
 
     @cached_property
     def _plain(self) -> dict[str, Any]:
@@ -221,14 +143,14 @@ def resolve_space(config: RunConfig) -> Space:
     parsed: dict[str, Parameter] = {}
     for path, entry in entries.items():
         try:
-            parsed[path] = (_CHOICES if "choices" in entry else _RANGE).validate_python(entry)
+            parsed[path] = parameter_of(entry)
         except ValidationError as error:
             for fault in error.errors():
                 at = ".".join([path, *map(str, fault["loc"])])
                 faults.append(f"{at}: {fault['msg'].removeprefix('Value error, ')}")
     ordered = _in_order(parsed, faults)
     space = Space(config, tuple(Dimension(path, parsed[path], whole=False) for path in ordered))
-    space = Space(config, tuple(_reachable(space, own, faults)))
+    space = Space(config, _reachable(space, own, faults))
     dimensions = [_checked(space, dimension, faults) for dimension in space.dimensions]
     if not faults and not dimensions:
         faults.append(
@@ -274,47 +196,49 @@ def _waits_for(path: str, parameter: Parameter, rest: Mapping[str, Parameter]) -
     """Whether a field that this one's `when` names, or one that holds it, stands in the rest."""
     return any(
         named == other or (other != path and named.startswith(f"{other}."))
-        for named in parameter.when
+        for named in paths_of(parameter.when)
         for other in rest
     )
 
 
-def _reachable(space: Space, own: set[str], faults: list[str]) -> Iterator[Dimension]:
+def _reachable(space: Space, own: set[str], faults: list[str]) -> tuple[Dimension, ...]:
     """Dimensions that exist for some values; of the user's own, others are faults."""
+    kept: tuple[Dimension, ...] = ()
     for dimension in space.dimensions:
-        if space.exists(dimension, _conditions(space, dimension)):
-            yield dimension
+        before = Space(space.base, (*kept, dimension))  # what never exists meets no condition
+        if before.exists(dimension, _conditions(before, dimension)):
+            kept = before.dimensions
         elif dimension.path in own:
-            wanted = ", ".join(f"{k} = {v}" for k, v in dimension.parameter.when.items())
+            wanted = wording(dimension.parameter.when)
             faults.append(f"{dimension.path}: never exists here, it needs {wanted}")
+    return kept
 
 
 def _conditions(space: Space, dimension: Dimension) -> dict[str, Any]:
     """Values of other dimensions for which this one exists, if there are such."""
+    ways = [_met(space, dimension, each) for each in alternatives(dimension.parameter.when)]
+    return next((way for way in ways if space.exists(dimension, way)), ways[0] if ways else {})
+
+
+def _met(space: Space, dimension: Dimension, condition: Condition) -> dict[str, Any]:
+    """Values of other dimensions by which this condition of a dimension is met, if there are."""
     others = {d.path: d for d in space.dimensions}
     chosen: dict[str, Any] = {}
-    for path, wanted in dimension.parameter.when.items():
+    for path, wanted in condition.items():
         if path in others:
             chosen |= _conditions(space, others[path])
-            options = wanted if isinstance(wanted, list | tuple) else [wanted]
-            possible = [option for option in options if others[path].contains(option)]
+            options = named_values(wanted) or extremes(others[path].parameter)
+            possible = [v for v in options if matches(v, wanted) and others[path].contains(v)]
             if possible:
                 chosen[path] = possible[0]
             continue
         for holder in (d for p, d in others.items() if path.startswith(f"{p}.") and d != dimension):
             needed = _conditions(space, holder)
             if space.exists(holder, needed):  # the named field is a part of what it chooses
-                below, values = path[len(holder.path) + 1 :], _extremes(holder.parameter)
-                fitting = [v for v in values if _matches(look(v, below), wanted)]
+                below, values = path[len(holder.path) + 1 :], extremes(holder.parameter)
+                fitting = [v for v in values if matches(look(v, below), wanted)]
                 chosen = {holder.path: (fitting or values)[0], **chosen, **needed}
     return chosen
-
-
-def _extremes(parameter: Parameter) -> list[Any]:
-    """All choices, or both ends of a range."""
-    if isinstance(parameter, Choices):
-        return list(parameter.choices)
-    return [parameter.low, parameter.high]
 
 
 def _checked(space: Space, dimension: Dimension, faults: list[str]) -> Dimension:
@@ -328,7 +252,7 @@ def _checked(space: Space, dimension: Dimension, faults: list[str]) -> Dimension
         return dimension
     parameter = dimension.parameter
     whole = False
-    for value in _extremes(parameter):
+    for value in extremes(parameter):
         chosen = _example(space, {**_conditions(space, dimension), path: value})
         try:
             found = look(space.config(chosen).plain(), path)
@@ -373,14 +297,6 @@ def _example(space: Space, fixed: dict[str, Any]) -> dict[str, Any]:
             first = parameter.low if isinstance(parameter, Range) else parameter.choices[0]
             chosen[path] = default if dimension.contains(default) else first
     return chosen
-
-
-def _matches(value: Any, wanted: Any) -> bool:
-    return value in wanted if isinstance(wanted, list | tuple) else value == wanted
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _near(name: str, known: Any) -> str:

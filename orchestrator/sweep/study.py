@@ -29,8 +29,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from orchestrator.errors import StoreError
+from orchestrator.sweep.dimensions import Choices, Dimension
 from orchestrator.sweep.journal import JOURNAL, mend
-from orchestrator.sweep.space import Choices, Chosen, Dimension, Space
+from orchestrator.sweep.space import Chosen, Space
 from orchestrator.sweep.spec import MAXIMISED, Sampler, SweepSpec
 from orchestrator.tracking.secrets import redact
 from trainables.randomness import derive
@@ -386,8 +387,7 @@ def _encode(dimension: Dimension, value: Any) -> Any:
 def _decode(dimension: Dimension, value: Any) -> Any:
     """The value that the study holds, as the config has it."""
     if isinstance(dimension.parameter, Choices):
-        by_text = {_text(choice): choice for choice in dimension.parameter.choices}
-        return by_text.get(value, value)
+        return {_text(each): each for each in dimension.parameter.choices}.get(value, value)
     # as many digits as people write: 0.1, not 1 - (1 - 0.1), would be another run
     if dimension.parameter.scale == "one_minus_log":
         return round(1 - value, 15)

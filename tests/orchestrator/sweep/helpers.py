@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from orchestrator.config import RunConfig
+from orchestrator.errors import ConfigError
 from orchestrator.loading import build_config
 from orchestrator.sweep.space import Space, resolve_space
 from orchestrator.sweep.trial import SeedRound, TrialRound
@@ -42,6 +45,18 @@ def config_of(
 def space_of(space: Mapping[str, Any], *overrides: str, **sweep: Any) -> Space:
     """The resolved space of such a config."""
     return resolve_space(config_of(space, *overrides, **sweep))
+
+
+def paths(space: Space) -> list[str]:
+    """What a space searches."""
+    return [dimension.path for dimension in space.dimensions]
+
+
+def faults_of(space: Mapping[str, Any], *overrides: str, **sweep: Any) -> list[str]:
+    """The lines with which such a space is refused."""
+    with pytest.raises(ConfigError) as caught:
+        space_of(space, *overrides, **sweep)
+    return [line.strip() for line in str(caught.value).splitlines()]
 
 
 def played(

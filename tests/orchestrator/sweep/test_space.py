@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import ConfigError
-from orchestrator.sweep.space import Choices, Dimension, Range
+from orchestrator.sweep.dimensions import Choices, Dimension, Range
 from orchestrator.sweep.study import draw
 from search_spaces import fragment_names
 from tests.orchestrator.sweep.helpers import (
@@ -18,6 +18,8 @@ from tests.orchestrator.sweep.helpers import (
     SHARE,
     THRESHOLD,
     TWO,
+    faults_of,
+    paths,
     space_of,
 )
 
@@ -57,16 +59,6 @@ RICH = {
     "recipe.policy.num_rounds": {"low": 2, "high": 6},
 }
 """Everything that a space can hold."""
-
-
-def faults_of(space, *overrides, **sweep) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        space_of(space, *overrides, **sweep)
-    return [line.strip() for line in str(caught.value).splitlines()]
-
-
-def paths(space) -> list[str]:
-    return [dimension.path for dimension in space.dimensions]
 
 
 def by_path(space) -> dict[str, Dimension]:
