@@ -26,7 +26,7 @@ METHOD = Method(
     summary="Labels of the nearest rows, and contrast that spares rows of the same label.",
     source="Chen et al., CVPR 2022, arXiv:2204.10377",
     departs="labelled rows stay; one memory for labels and negatives; fewer steps",
-    search=("consistency", "representation", "teacher", "training"),
+    search=("consistency", "representation", "auxiliary", "balance", "teacher", "training"),
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=600, base=600),

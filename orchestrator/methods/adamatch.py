@@ -19,7 +19,7 @@ METHOD = Method(
     summary="FixMatch behind an alignment to the labelled balance, at a relative threshold.",
     source="Berthelot et al., ICLR 2022, arXiv:2106.04732",
     departs="no interpolation of logits; a slower ramp; fewer and smaller steps",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "step_alignment", "memory", "ramp", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(
             weight=Cosine(start=0.0, end=1.0, over="steps"),

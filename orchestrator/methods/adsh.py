@@ -14,6 +14,6 @@ METHOD = Method(
     summary="FixMatch that keeps of every class the share kept of the most frequent one.",
     source="Guo and Li, ICML 2022",
     departs="shares of recent batches; fewer and smaller steps",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "memory", "teacher", "training"),
     recipe=one_round(ConsistencyTerm(selector=EqualRate())),
 )

@@ -19,7 +19,7 @@ METHOD = Method(
     summary="Every pool row is blended with a labelled row, later with sure pool rows as well.",
     source="house method after OpenMix, Zhong et al., CVPR 2021",
     departs="one label space instead of old and new classes; house numbers",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "mixing", "ramp", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(
             weight=Linear(start=0.0, end=1.0, until=0.2, over="steps"),

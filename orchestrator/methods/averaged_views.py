@@ -25,7 +25,17 @@ from trainables.teachers import ExponentialAverage
 METHOD = Method(
     summary="The default's rounds, longer, on labels averaged over weak views and aligned.",
     source="house recipe, found by measurement: benchmarks/README.md",
-    search=("curriculum", "selection", "rounds", "teacher", "training"),
+    search=(
+        "curriculum",
+        "selection",
+        "calibration",
+        "labelling",
+        "views",
+        "policy",
+        "rounds",
+        "teacher",
+        "training",
+    ),
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=1000, base=1200),

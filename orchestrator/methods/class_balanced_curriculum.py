@@ -16,7 +16,16 @@ from trainables.teachers import ExponentialAverage
 METHOD = Method(
     summary="A growing share of each predicted class, a restart every round.",
     source="house variant of arXiv:2001.06001, class shares as in arXiv:1810.07911",
-    search=("curriculum", "selection", "rounds", "teacher", "training"),
+    search=(
+        "curriculum",
+        "selection",
+        "calibration",
+        "labelling",
+        "policy",
+        "rounds",
+        "teacher",
+        "training",
+    ),
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=600, base=600),

@@ -21,7 +21,15 @@ METHOD = Method(
     summary="Labels smoothed over a memory; rows likely of one class attract each other.",
     source="Li et al., ICCV 2021, arXiv:2011.11183",
     departs="no wait before smoothing; fewer and smaller steps",
-    search=("consistency", "representation", "teacher", "training"),
+    search=(
+        "consistency",
+        "step_alignment",
+        "memory",
+        "representation",
+        "auxiliary",
+        "teacher",
+        "training",
+    ),
     recipe=one_round(
         ConsistencyTerm(calibrators=(Align(),), targets=TargetSpec(kind="soft")),
         representation=RepresentationSpec(

@@ -21,7 +21,7 @@ METHOD = Method(
     summary="Labels smoothed over neighbours; rows compact in their class, weighed by both.",
     source="house method after arXiv:2507.22075",
     departs="student's features; formulas of the house",
-    search=("selection", "rounds", "teacher", "training"),
+    search=("selection", "neighbours", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         steps=StepCount(first_round=600, base=600),
         calibrators=(NeighbourMean(k=10, share=0.5, temperature=0.07),),

@@ -22,7 +22,7 @@ METHOD = Method(
     summary="Students of parts of the classes teach one of all classes, easy rows first.",
     source="house method after arXiv:1711.07607",
     departs="specialists are students; mapping and pace of the house",
-    search=("rounds", "teacher", "training"),
+    search=("specialists", "curriculum", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(specialists=2, combine=Specialists(trust=0.5)),
         steps=StepCount(first_round=300, base=600),

@@ -20,7 +20,7 @@ METHOD = Method(
     summary="Two students weighed by their certainty, with a memory, the surest first.",
     source="after SPARSE, Manni et al. 2025",
     departs="no generator; over rounds",
-    search=("rounds", "teacher", "training"),
+    search=("ensemble", "labelling", "curriculum", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(students=2, remember=0.3, combine=ConfidenceVote()),
         steps=StepCount(first_round=400, base=600),

@@ -19,7 +19,17 @@ METHOD = Method(
     summary="Rows on which all models agree beyond thresholds learnt from labelled rows.",
     source="house method after CoVLM",
     departs="thresholds of the house",
-    search=("rounds", "teacher", "training"),
+    search=(
+        "ensemble",
+        "filters",
+        "selection",
+        "out_of_fold",
+        "temperature",
+        "policy",
+        "rounds",
+        "teacher",
+        "training",
+    ),
     recipe=warm_rounds(
         labelling=LabellingSpec(students=3, out_of_fold=3),
         steps=StepCount(first_round=400, base=600),

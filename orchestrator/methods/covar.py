@@ -17,7 +17,7 @@ METHOD = Method(
     summary="All rows, weighted by sureness and by how even the other classes are.",
     source="arXiv:2601.11670, after CSL, arXiv:2509.16704",
     departs="split once a round",
-    search=("rounds", "teacher", "training"),
+    search=("separation", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         selector=Everything(),
         targets=TargetSpec(weight=Separated()),

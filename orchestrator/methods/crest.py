@@ -20,7 +20,7 @@ METHOD = Method(
     summary="Generations of FixMatch that take more labels of rare classes.",
     source="Wei et al., CVPR 2021, arXiv:2102.09559",
     departs="fewer steps and generations",
-    search=("consistency", "selection", "rounds", "teacher", "training"),
+    search=("consistency", "selection", "policy", "rounds", "teacher", "training"),
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=500, base=500),

@@ -15,7 +15,7 @@ METHOD = Method(
     summary="CReST behind an alignment to the labelled class balance that weakens by generation.",
     source="Wei et al., CVPR 2021, arXiv:2102.09559",
     departs="aligned on the table only; fewer steps and generations",
-    search=crest.METHOD.search,
+    search=("alignment", *crest.METHOD.search),
     recipe=crest.METHOD.recipe.model_copy(
         update={"calibrators": (Align(target="labelled", power=Linear(start=1.0, end=0.5)),)}
     ),

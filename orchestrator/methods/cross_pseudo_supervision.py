@@ -17,7 +17,7 @@ METHOD = Method(
     summary="Two students of different seeds, each labelling every row for the other.",
     source="Chen et al., CVPR 2021, arXiv:2106.01226",
     departs="classification; weak and strong views; a ramp",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "ramp", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(
             weight=SigmoidRamp(end=1.5, until=0.4, over="steps"), selector=Everything()

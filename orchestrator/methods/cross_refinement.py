@@ -19,7 +19,7 @@ METHOD = Method(
     summary="Two students teach each other sharpened labels of a growing surest share.",
     source="house method after XPL",
     departs="numbers of the house; no average of labels over epochs",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "memory", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(
             selector=TopShare(share=Linear(start=0.3, end=1.0, until=0.5, over="steps")),

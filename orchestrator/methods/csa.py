@@ -20,7 +20,7 @@ METHOD = Method(
     summary="Rows on which five models agree significantly, allocated to classes.",
     source="Nguyen et al., arXiv:2206.05880",
     departs="five networks; balanced Sinkhorn; no quota; three rounds",
-    search=("rounds", "teacher", "training"),
+    search=("ensemble", "transport", "selection", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(students=5),
         steps=StepCount(first_round=300, base=600),

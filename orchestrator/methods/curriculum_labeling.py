@@ -21,7 +21,7 @@ METHOD = Method(
     summary="A growing top share of the whole pool, a restart every round.",
     source="Cascante-Bonilla et al., AAAI 2021, arXiv:2001.06001",
     departs="no class-frequency weights in the loss; EMA instead of SWA",
-    search=("curriculum", "rounds", "teacher", "training"),
+    search=("curriculum", "calibration", "labelling", "policy", "rounds", "teacher", "training"),
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=600, base=600),

@@ -18,7 +18,15 @@ METHOD = Method(
     summary="Labels refined towards the pool's estimated class balance.",
     source="Kim et al., NeurIPS 2020, arXiv:2007.08844",
     departs="refined once a round",
-    search=("rounds", "teacher", "training"),
+    search=(
+        "class_balance",
+        "out_of_fold",
+        "curriculum",
+        "policy",
+        "rounds",
+        "teacher",
+        "training",
+    ),
     recipe=warm_rounds(
         labelling=LabellingSpec(out_of_fold=3),
         calibrators=(Transport(plan="refine", target="estimated"),),

@@ -14,6 +14,6 @@ METHOD = Method(
     summary="FixMatch on labels freed from the model's own preference of classes.",
     source="Wang et al., CVPR 2022, arXiv:2201.01490",
     departs="no margin in the loss; fewer and smaller steps",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "step_alignment", "memory", "teacher", "training"),
     recipe=one_round(ConsistencyTerm(calibrators=(AdjustLogits(strength=0.4),))),
 )

@@ -25,7 +25,16 @@ from trainables.teachers import ExponentialAverage
 METHOD = Method(
     summary="Warm rounds on a growing share of each class, strong views, mixup, an EMA teacher.",
     source="house recipe, found by measurement: benchmarks/README.md",
-    search=("curriculum", "selection", "rounds", "teacher", "training"),
+    search=(
+        "curriculum",
+        "selection",
+        "calibration",
+        "labelling",
+        "policy",
+        "rounds",
+        "teacher",
+        "training",
+    ),
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=600, base=300, passes_over_selection=1.75),

@@ -15,7 +15,7 @@ METHOD = Method(
     summary="FixMatch minus its own loss on the labelled rows.",
     source="Schmutz et al., ICLR 2023, arXiv:2203.07512",
     departs="a bounded loss; fewer and smaller steps",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "losses", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(debias=True, loss=BoundedCrossEntropy()),
         labelled=LabelledTerm(view="both"),

@@ -21,7 +21,7 @@ METHOD = Method(
     summary="Pseudo-labels for all rows, corrected by what they get wrong on labelled rows.",
     source="Zhu et al., NeurIPS 2023, arXiv:2306.00265",
     departs="out-of-fold labels for the correction; a bounded loss",
-    search=("rounds", "teacher", "training"),
+    search=("doubly_robust", "losses", "out_of_fold", "policy", "rounds", "teacher", "training"),
     recipe=Recipe(
         labelling=LabellingSpec(out_of_fold=4),
         training=TrainingSpec(

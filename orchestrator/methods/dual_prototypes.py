@@ -24,7 +24,7 @@ METHOD = Method(
     summary="A classifier and its class means in feature space label and weigh together.",
     source="Ali et al., DPA, WACV 2025, arXiv:2408.08855",
     departs="the student instead of text prototypes; no alignment loss; once a round",
-    search=("rounds", "teacher", "training"),
+    search=("prototypes", "alignment", "balance", "policy", "rounds", "teacher", "training"),
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=600, base=600),

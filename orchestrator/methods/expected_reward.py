@@ -18,7 +18,7 @@ METHOD = Method(
     summary="Rows whose label a network, taught by out-of-fold rows, expects to be right.",
     source="house method after SemiReward, arXiv:2310.03013",
     departs="once a round on the table; no features but what they say of classes",
-    search=("selection", "rounds", "teacher", "training"),
+    search=("selection", "out_of_fold", "temperature", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(out_of_fold=3),
         steps=StepCount(first_round=600, base=600),

@@ -17,7 +17,7 @@ METHOD = Method(
     summary="For each row the label of the student that varies more over the classes.",
     source="house method after FedLabel (msrflute)",
     departs="nothing is federated",
-    search=("selection", "rounds", "teacher", "training"),
+    search=("ensemble", "selection", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(students=2, combine=Choose(by="variance")),
         steps=StepCount(first_round=400, base=600),

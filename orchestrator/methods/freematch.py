@@ -15,6 +15,6 @@ METHOD = Method(
     summary="FixMatch at the running mean confidence, lowered for classes predicted less.",
     source="Wang et al., ICLR 2023, arXiv:2205.07246",
     departs="a shorter memory; fewer and smaller steps",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "memory", "balance", "teacher", "training"),
     recipe=one_round(ConsistencyTerm(selector=FreeThreshold(), fairness=0.001)),
 )

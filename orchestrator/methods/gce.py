@@ -14,6 +14,6 @@ METHOD = Method(
     summary="The whole pool's labels with a loss that doubts what it can't fit.",
     source="Zhang and Sabuncu, NeurIPS 2018, arXiv:1805.07836",
     departs="the noise is that of pseudo-labels",
-    search=("rounds", "teacher", "training"),
+    search=("losses", "policy", "rounds", "teacher", "training"),
     recipe=whole_pool(GeneralisedCrossEntropy(q=0.7)),
 )

@@ -20,7 +20,7 @@ METHOD = Method(
     summary="K surest rows of each class, K growing until the whole pool is in.",
     source="Menghini et al., NeurIPS 2023, arXiv:2306.01669",
     departs="networks instead of prompts; five iterations",
-    search=("selection", "rounds", "teacher", "training"),
+    search=("selection", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         steps=StepCount(first_round=400, base=400),
         mixup=0.0,

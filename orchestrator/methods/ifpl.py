@@ -18,7 +18,7 @@ METHOD = Method(
     summary="The 16 surest rows of each class, labelled anew by each round's student.",
     source="Menghini et al., NeurIPS 2023, arXiv:2306.01669",
     departs="networks instead of prompts",
-    search=("selection", "rounds", "teacher", "training"),
+    search=("selection", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         steps=StepCount(first_round=400, base=400),
         mixup=0.0,

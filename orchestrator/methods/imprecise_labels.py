@@ -17,7 +17,7 @@ METHOD = Method(
     summary="Aligned soft labels of every row, without a threshold, and a balanced mean.",
     source="Chen et al., NeurIPS 2024, arXiv:2305.12715",
     departs="fewer and smaller steps",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "step_alignment", "memory", "balance", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(
             calibrators=(Align(),),

@@ -19,7 +19,7 @@ METHOD = Method(
     summary="Five students vote; a label model weighs their votes class by class.",
     source="house method after arXiv:2110.13740; Dawid and Skene 1979",
     departs="students are the label functions",
-    search=("rounds", "teacher", "training"),
+    search=("ensemble", "filters", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(students=5, combine=LabelModel(model="dawid_skene")),
         steps=StepCount(first_round=300, base=600),

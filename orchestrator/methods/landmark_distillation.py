@@ -20,7 +20,7 @@ METHOD = Method(
     summary="Landmarks: the student learns the points that several views agree about.",
     source="Data Distillation, Radosavovic et al., CVPR 2018, arXiv:1712.04440",
     departs="median of points, not mean of heatmaps; kept by the views' agreement; warm starts",
-    search=("landmarks", "landmark_rounds", "landmark_views", "curriculum", "teacher"),
+    search=("landmarks", "landmark_rounds", "views", "curriculum", "policy", "teacher"),
     recipe=LandmarkRecipe(
         training=LandmarkTraining(
             steps=StepCount(first_round=600, base=1000),

@@ -17,7 +17,7 @@ METHOD = Method(
     summary="Landmarks: rounds on points above one threshold.",
     source="Lee, Pseudo-Label, ICML workshop 2013, point by point",
     departs="labels are made between rounds",
-    search=("landmarks", "landmark_rounds", "selection", "teacher"),
+    search=("landmarks", "landmark_rounds", "selection", "policy", "teacher"),
     recipe=LandmarkRecipe(
         training=LandmarkTraining(
             steps=StepCount(first_round=600, base=450),

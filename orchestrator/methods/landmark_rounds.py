@@ -18,7 +18,7 @@ METHOD = Method(
     summary="Landmarks: rounds on a growing share of each point's surest pseudo-labels.",
     source="Curriculum Labeling, arXiv:2001.06001, point by point",
     departs="shares are taken of each point, and rounds begin with the teacher's weights",
-    search=("landmarks", "landmark_rounds", "curriculum", "teacher"),
+    search=("landmarks", "landmark_rounds", "curriculum", "policy", "teacher"),
     recipe=LandmarkRecipe(
         training=LandmarkTraining(
             steps=StepCount(first_round=600, base=450),

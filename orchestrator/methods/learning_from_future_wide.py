@@ -16,7 +16,7 @@ METHOD = Method(
     summary="The teacher follows three steps on other batches ahead, then labels the real one.",
     source="Du et al., NeurIPS 2022, arXiv:2209.07042",
     departs="classification, a threshold on each row; fewer steps",
-    search=("consistency", "teacher", "training"),
+    search=("look_ahead", "consistency", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(labels_from="teacher"),
         steps=StepCount(first_round=400),

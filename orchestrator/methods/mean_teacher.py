@@ -18,7 +18,7 @@ METHOD = Method(
     summary="Strong views follow the probabilities of the weight average on weak views.",
     source="Tarvainen and Valpola, NeurIPS 2017, arXiv:1703.01780",
     departs="weak and strong views; fewer and smaller steps",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "squared_error", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(
             weight=SigmoidRamp(end=50.0, until=0.4, over="steps"),

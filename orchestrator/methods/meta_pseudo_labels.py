@@ -20,7 +20,7 @@ METHOD = Method(
     summary="A teacher learns to give the labels that lower the student's labelled loss.",
     source="Pham et al., CVPR 2021, arXiv:2003.10580",
     departs="far fewer steps; finetuning within the round",
-    search=("teacher", "training"),
+    search=("meta", "teacher", "training"),
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=800),

@@ -14,6 +14,6 @@ METHOD = Method(
     summary="By class, rows from where the surer of two Gaussian components begins.",
     source="Wang et al., CVPR 2023, arXiv:2209.01589",
     departs="fitted on the table; rounds of the house default",
-    search=("rounds", "teacher", "training"),
+    search=("mixture_threshold", "policy", "rounds", "teacher", "training"),
     recipe=default.METHOD.recipe.model_copy(update={"selector": MixtureThreshold()}),
 )

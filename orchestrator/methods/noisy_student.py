@@ -23,7 +23,7 @@ METHOD = Method(
     summary="Top k of each class with soft targets, rare classes repeated, a noised student.",
     source="Xie et al., CVPR 2020, arXiv:1911.04252",
     departs="equal student size; noise is strong views and dropout",
-    search=("selection", "targets", "rounds", "teacher", "training"),
+    search=("selection", "targets", "labelling", "policy", "rounds", "teacher", "training"),
     recipe=Recipe(
         student=SmallCnn(dropout=0.2),
         training=TrainingSpec(

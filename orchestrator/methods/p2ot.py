@@ -21,7 +21,7 @@ METHOD = Method(
     summary="A growing share of the pool's mass, allocated to classes by transport.",
     source="Zhang et al., ICLR 2024, arXiv:2401.09266",
     departs="labels train along; one plan a round",
-    search=("rounds", "teacher", "training"),
+    search=("transport", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         calibrators=(Transport(plan="partial", share=Stepwise(values=(0.11, 0.3, 0.75, 1.0))),),
         selector=Everything(),

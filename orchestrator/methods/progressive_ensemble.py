@@ -19,7 +19,7 @@ METHOD = Method(
     summary="The k rows of each class that three networks are surest of, k growing.",
     source="house method after Ye and Guo, CVPR 2019",
     departs="networks of different seeds",
-    search=("rounds", "teacher", "training"),
+    search=("ensemble", "selection", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(students=3),
         steps=StepCount(first_round=300, base=600),

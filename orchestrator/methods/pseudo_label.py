@@ -15,7 +15,16 @@ METHOD = Method(
     summary="Accept rows above a fixed confidence, with hard labels.",
     source="Lee, ICML workshop 2013",
     departs="labels are made between rounds, above a threshold, without a ramp",
-    search=("rounds", "selection", "targets", "training"),
+    search=(
+        "selection",
+        "targets",
+        "calibration",
+        "labelling",
+        "policy",
+        "rounds",
+        "teacher",
+        "training",
+    ),
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=600, base=600),

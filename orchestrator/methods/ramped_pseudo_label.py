@@ -17,7 +17,7 @@ METHOD = Method(
     summary="Every row's own label at a weight that rises with training, without a threshold.",
     source="Lee, ICML workshop 2013",
     departs="two weak views; a ramp from the first step",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "ramp", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(
             weight=Linear(start=0.0, end=3.0, until=0.6, over="steps"), selector=Everything()

@@ -17,7 +17,7 @@ METHOD = Method(
     summary="Turned views as a clean task for features; late pseudo-labels move the classifier.",
     source="house method after RDCR's abstract",
     departs="a reconstruction from an abstract",
-    search=("consistency", "representation", "teacher", "training"),
+    search=("consistency", "auxiliary", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(labels_from="teacher", selector=Threshold(threshold=0.8)),
         representation=RepresentationSpec(turns=Turns(weight=1.0, apart_from=0.5)),

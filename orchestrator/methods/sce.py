@@ -14,6 +14,6 @@ METHOD = Method(
     summary="The whole pool's labels with cross-entropy in both directions.",
     source="Wang et al., ICCV 2019, arXiv:1908.06112",
     departs="the noise is that of pseudo-labels",
-    search=("rounds", "teacher", "training"),
+    search=("losses", "policy", "rounds", "teacher", "training"),
     recipe=whole_pool(SymmetricCrossEntropy()),
 )

@@ -19,7 +19,7 @@ METHOD = Method(
     summary="A student judges its own labels by what they do to its labelled loss.",
     source="Ng and Wang, arXiv:2212.13420",
     departs="the derived sign; the same drawn labels in both steps; far fewer steps",
-    search=("teacher", "training"),
+    search=("meta", "teacher", "training"),
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=600),

@@ -19,7 +19,7 @@ METHOD = Method(
     summary="FixMatch; unsure rows teach a second classifier among fewer classes.",
     source="Yang et al., ICCV 2023, arXiv:2308.06777",
     departs="the share of sure rows is over the last batches; fewer and smaller steps",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "step_alignment", "memory", "auxiliary", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(calibrators=(Align(),), targets=TargetSpec(kind="soft")),
         representation=RepresentationSpec(shrunk=Shrunk(threshold=0.95)),

@@ -21,7 +21,15 @@ METHOD = Method(
     summary="Labels agree with the classifier and with alike labelled rows.",
     source="Zheng et al., CVPR 2022, arXiv:2203.06915",
     departs="the weight average labels; fewer and smaller steps",
-    search=("consistency", "representation", "teacher", "training"),
+    search=(
+        "consistency",
+        "step_alignment",
+        "memory",
+        "representation",
+        "auxiliary",
+        "teacher",
+        "training",
+    ),
     recipe=one_round(
         ConsistencyTerm(
             labels_from="teacher",

@@ -19,7 +19,7 @@ METHOD = Method(
     summary="A growing share of rows, allocated under an upper bound for each class.",
     source="Tai et al., ICML 2021, arXiv:2102.08622",
     departs="allocated once a round",
-    search=("rounds", "teacher", "training"),
+    search=("transport", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         calibrators=(
             Transport(

@@ -27,7 +27,7 @@ METHOD = Method(
     summary="Soft labels of every row, relabelled each round, with mixup and a balanced mean.",
     source="Arazo et al., IJCNN 2020, arXiv:1908.02983",
     departs="rounds stand for epochs; labels are the EMA teacher's",
-    search=("rounds", "teacher", "training"),
+    search=("balance", "labelling", "policy", "rounds", "teacher", "training"),
     recipe=Recipe(
         training=TrainingSpec(
             steps=StepCount(first_round=300, base=300),

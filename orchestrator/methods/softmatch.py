@@ -18,7 +18,7 @@ METHOD = Method(
     summary="All rows, weighted by a Gaussian of how far they are below the mean confidence.",
     source="Chen et al., ICLR 2023, arXiv:2301.10921",
     departs="a shorter memory; fewer and smaller steps",
-    search=("consistency", "teacher", "training"),
+    search=("consistency", "step_alignment", "memory", "teacher", "training"),
     recipe=one_round(
         ConsistencyTerm(
             calibrators=(Align(),),

@@ -19,7 +19,7 @@ METHOD = Method(
     summary="Rows on whose label earlier checkpoints agree come first, then the rest.",
     source="Yang et al., CVPR 2022, arXiv:2106.05095",
     departs="classes instead of masks; confidence orders equal rows",
-    search=("rounds", "teacher", "training"),
+    search=("checkpoints", "curriculum", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(checkpoints=(1 / 3, 2 / 3), combine=First()),
         mixup=0.0,

@@ -17,7 +17,7 @@ METHOD = Method(
     summary="By class, the threshold that minimises a transductive error bound.",
     source="Feofanov et al., AAAI 2019; survey arXiv:2202.12040",
     departs="networks instead of a forest",
-    search=("rounds", "teacher", "training"),
+    search=("transductive_bound", "ensemble", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(students=3),
         steps=StepCount(first_round=300, base=600),

@@ -14,6 +14,6 @@ METHOD = Method(
     summary="The whole pool's labels; rows far from their label cost a constant.",
     source="Zhang and Sabuncu, NeurIPS 2018, arXiv:1805.07836",
     departs="rows are left out step by step",
-    search=("rounds", "teacher", "training"),
+    search=("losses", "policy", "rounds", "teacher", "training"),
     recipe=whole_pool(GeneralisedCrossEntropy(q=0.7, truncate=0.5)),
 )

@@ -17,7 +17,7 @@ METHOD = Method(
     summary="Sure rows on which ten passes with dropout agree.",
     source="Rizve et al., ICLR 2021, arXiv:2101.06329",
     departs="no negative labels; fewer rounds",
-    search=("rounds", "teacher", "training"),
+    search=("dropout", "filters", "selection", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(passes=10),
         dropout=0.3,

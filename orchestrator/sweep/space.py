@@ -56,10 +56,13 @@ class Space:
 
     def exists(self, dimension: Dimension, chosen: Chosen) -> bool:
         """Whether a dimension exists once these values are chosen."""
-        if not dimension.parameter.when:
-            return True
-        tree = lay(self._plain, chosen)
-        return holds(dimension.parameter.when, lambda path: chosen.get(path, look(tree, path)))
+
+        def read(path: str) -> Any:
+            if path in chosen:
+                return chosen[path]
+            return look(lay(self._plain, _around(path, chosen)), path)
+
+        return holds(dimension.parameter.when, read)
 
     @cached_property
     def _plain(self) -> dict[str, Any]:
@@ -297,6 +300,15 @@ def _example(space: Space, fixed: dict[str, Any]) -> dict[str, Any]:
             first = parameter.low if isinstance(parameter, Range) else parameter.choices[0]
             chosen[path] = default if dimension.contains(default) else first
     return chosen
+
+
+def _around(path: str, chosen: Chosen) -> dict[str, Any]:
+    """The chosen values that may decide what a path holds: its own parts, and what holds it."""
+    return {
+        other: value
+        for other, value in chosen.items()
+        if path.startswith(f"{other.rpartition('.')[0]}.") or other.startswith(f"{path}.")
+    }
 
 
 def _near(name: str, known: Any) -> str:

@@ -8,7 +8,10 @@ import pytest
 import search_spaces
 from orchestrator.loading import build_config
 from orchestrator.methods import load_method, method_names
-from orchestrator.sweep.space import Choices, Range, resolve_space
+from orchestrator.sweep.conditions import alternatives
+from orchestrator.sweep.dimensions import Choices, Range
+from orchestrator.sweep.paths import look
+from orchestrator.sweep.space import resolve_space
 from orchestrator.sweep.study import draw
 from search_spaces import fragment_names, read_fragment
 
@@ -51,15 +54,22 @@ def test_the_entries_of_a_fragment_are_ranges_or_choices_of_recipe_fields(name):
     for path, entry in read_fragment(name).items():
         assert path.startswith("recipe.")
         kind = Choices if "choices" in entry else Range
-        assert kind.model_validate(entry).when == entry.get("when", {})
+        asked = alternatives(kind.model_validate(entry).when)
+        wanted = entry.get("when", [])
+        assert list(asked) == (wanted if isinstance(wanted, list) else [wanted])
 
 
-@pytest.mark.parametrize("task", ["classification", "landmarks"])
-def test_no_two_fragments_of_one_task_name_the_same_field(task):
-    methods = [method for method in map(load_method, SEARCHING) if method.recipe.task == task]
-    names = {name for method in methods for name in method.search}
-    paths = [path for name in names for path in read_fragment(name)]
+@pytest.mark.parametrize("method", SEARCHING)
+def test_no_two_fragments_of_one_method_name_the_same_field(method):
+    paths = [path for name in load_method(method).search for path in read_fragment(name)]
     assert len(paths) == len(set(paths))
+
+
+@pytest.mark.parametrize("method", SEARCHING)
+def test_every_fragment_of_a_method_gives_it_something_to_search(method):
+    searched = {dimension.path for dimension in space_of_method(method).dimensions}
+    idle = [name for name in load_method(method).search if not searched & set(read_fragment(name))]
+    assert idle == []
 
 
 def test_all_methods_but_the_baseline_are_searchable():
@@ -75,10 +85,7 @@ def test_the_fragments_of_a_method_resolve_and_hold_its_own_values(method):
     for dimension in space.dimensions:
         if space.exists(dimension, held):
             assert dimension.path in held, f"{dimension.path} can't hold the method's own value"
-            value = plain
-            for part in dimension.path.split("."):
-                value = value[part]
-            assert held[dimension.path] == value
+            assert held[dimension.path] == look(plain, dimension.path)
     assert space.config(held).recipe == space.base.recipe
 
 

@@ -70,15 +70,21 @@ def by_path(space) -> dict[str, Dimension]:
 
 def test_a_space_is_what_the_named_fragments_and_the_config_hold_together():
     space = space_of({"recipe.policy.num_rounds": {"low": 2, "high": 6}}, fragments=["teacher"])
-    assert paths(space) == ["recipe.training.teacher.decay", "recipe.policy.num_rounds"]
+    assert paths(space) == [
+        "recipe.training.teacher.kind",
+        "recipe.policy.num_rounds",
+        "recipe.training.teacher.decay",
+        "recipe.training.teacher.length",
+        "recipe.training.teacher.push_every",
+    ]
 
 
 def test_an_entry_narrows_or_widens_a_range_and_keeps_the_rest_of_it():
     narrow = by_path(space_of({RATE: {"high": 0.1}}, fragments=["training"]))[RATE].parameter
     plain = {f"{RATE}.schedule": None}
-    assert narrow == Range(low=0.01, high=0.1, scale="log", when=plain)
-    wide = by_path(space_of({RATE: {"low": 0.001}}, fragments=["training"]))[RATE].parameter
-    assert wide == Range(low=0.001, high=0.3, scale="log", when=plain)
+    assert narrow == Range(low=0.0001, high=0.1, scale="log", when=plain)
+    wide = by_path(space_of({RATE: {"high": 1.0}}, fragments=["training"]))[RATE].parameter
+    assert wide == Range(low=0.0001, high=1.0, scale="log", when=plain)
 
 
 def test_an_entry_of_the_other_form_replaces_the_whole():
@@ -86,12 +92,16 @@ def test_an_entry_of_the_other_form_replaces_the_whole():
     assert found.parameter == Choices(choices=(0.05, 0.1))
     policy = "recipe.policy.start"
     own = {policy: {"choices": ["warm"]}}
-    assert by_path(space_of(own, fragments=["curriculum"]))[policy].parameter.choices == ("warm",)
+    assert by_path(space_of(own, fragments=["policy"]))[policy].parameter.choices == ("warm",)
 
 
 def test_null_takes_an_entry_out():
     space = space_of({RATE: None}, fragments=["training"])
-    assert paths(space) == ["recipe.training.objective.mixup_alpha"]
+    assert paths(space) == [
+        "recipe.training.optimiser.weight_decay",
+        "recipe.training.objective.mixup_alpha",
+        "recipe.training.batch.labelled",
+    ]
 
 
 def test_no_fragment_at_all_searches_the_own_entries_alone():
