@@ -119,3 +119,31 @@ def test_the_selection_fragment_follows_the_selector_of_a_config():
         "recipe.selector.least_confidence",
     }
     assert searched("{kind: everything}") == set()
+
+
+def test_the_memory_of_a_step_follows_the_selector_of_a_config():
+    term = "recipe.training.objective.consistency"
+
+    def searched(method: str, *overrides: str) -> bool:
+        space = space_of_method(method, *(f"{term}.{each}" for each in overrides))
+        return f"{term}.memory.decay" in {d.path for d in space.dimensions}
+
+    assert searched("adsh")
+    assert not searched("adsh", "selector={kind: threshold}")
+    assert searched("adsh", "selector={kind: threshold}", "calibrators=[{kind: align}]")
+    assert searched("freematch", "selector={kind: threshold}")  # by its fairness
+    assert not searched("freematch", "selector={kind: threshold}", "fairness=0")
+
+
+@pytest.mark.parametrize("method", SEARCHING)
+def test_no_trial_searches_two_settings_that_do_the_same(method):
+    """A threshold beside a temperature, or a term's weight beside its denominator."""
+    for chosen in draw(space_of_method(method), 2, 12):
+        for part in ("recipe", "recipe.training.objective.consistency"):
+            threshold, soft = f"{part}.selector.threshold", f"{part}.targets.temperature"
+            assert not {threshold, soft} <= set(chosen)
+        for part, own in (("selected", "selected"), ("consistency", "all")):
+            path = f"recipe.training.objective.{part}"
+            if chosen.get(f"{path}.normalise", own) != own:
+                weights = {p for p in chosen if p in (f"{path}.weight", f"{path}.weight.end")}
+                assert weights == set()

@@ -36,6 +36,11 @@ def test_a_part_that_the_list_does_not_hold_is_no_field():
     assert "recipe.calibrators" in faults_of({POWER: {"low": 0.1, "high": 0.9}})[1]
 
 
+def test_a_value_that_a_part_of_a_list_refuses_is_told_with_its_place():
+    (_, line) = faults_of({POWER: {"low": 0.5, "high": 3.0}}, CHAIN)
+    assert line.startswith(f"{POWER}: 3.0 is refused: recipe.calibrators.1.power: must be less")
+
+
 def test_who_searches_a_list_as_a_whole_takes_its_parts_from_the_fragments():
     chain = "recipe.calibrators"
     own = {chain: {"choices": [[], [{"kind": "align", "target": "labelled"}]]}}
