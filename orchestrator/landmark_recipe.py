@@ -11,12 +11,19 @@ from trainables.landmarks.network import LandmarkNetworkSpec
 from trainables.landmarks.settings import LandmarkTraining
 from trainables.schedules import schedules_over_steps
 from trainables.selectors.adaptive import MixtureThreshold
-from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.selectors.fixed import (
+    ClassShare,
+    ClassTopK,
+    EvenShare,
+    Everything,
+    Threshold,
+    TopShare,
+)
 from trainables.spec import Spec
 from trainables.update import Precision
 
 PointSelector = Annotated[
-    Everything | Threshold | TopShare | ClassShare | ClassTopK | MixtureThreshold,
+    Everything | Threshold | TopShare | ClassShare | ClassTopK | EvenShare | MixtureThreshold,
     Field(discriminator="kind"),
 ]
 """Selectors that need no more of an element than its name and confidence."""

@@ -13,18 +13,18 @@ from orchestrator.families import warm_rounds
 from orchestrator.method import Method
 from orchestrator.recipe import RoundPolicy
 from trainables.schedules import Linear
-from trainables.selectors.fixed import ClassTopK
+from trainables.selectors.fixed import EvenShare
 from trainables.student import StepCount
 
 METHOD = Method(
     summary="K surest rows of each class, K growing until the whole pool is in.",
     source="Menghini et al., NeurIPS 2023, arXiv:2306.01669",
     departs="networks instead of prompts; five iterations",
-    search=("selection", "policy", "rounds", "teacher", "training"),
+    search=("curriculum", "selection", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         steps=StepCount(first_round=400, base=400),
         mixup=0.0,
-        selector=ClassTopK(share_of_even=Linear(start=0.2, end=1.0)),
+        selector=EvenShare(share=Linear(start=0.2, end=1.0)),
         policy=RoundPolicy(num_rounds=6, start="restart", deliver="best"),
     ),
 )

@@ -14,7 +14,7 @@ from orchestrator.recipe import Recipe, RoundPolicy
 from trainables.batches import BatchPlan
 from trainables.objective import LabelledTerm, Objective, SelectedTerm
 from trainables.own_networks import SmallCnn
-from trainables.selectors.fixed import ClassTopK
+from trainables.selectors.fixed import EvenShare
 from trainables.student import StepCount, TrainingSpec
 from trainables.targets import TargetSpec
 from trainables.teachers import ExponentialAverage
@@ -23,7 +23,16 @@ METHOD = Method(
     summary="Top k of each class with soft targets, rare classes repeated, a noised student.",
     source="Xie et al., CVPR 2020, arXiv:1911.04252",
     departs="equal student size; noise is strong views and dropout",
-    search=("selection", "targets", "labelling", "policy", "rounds", "teacher", "training"),
+    search=(
+        "curriculum",
+        "selection",
+        "targets",
+        "labelling",
+        "policy",
+        "rounds",
+        "teacher",
+        "training",
+    ),
     recipe=Recipe(
         student=SmallCnn(dropout=0.2),
         training=TrainingSpec(
@@ -34,7 +43,7 @@ METHOD = Method(
             ),
             teacher=ExponentialAverage(decay=0.99),
         ),
-        selector=ClassTopK(share_of_even=0.7, least_confidence=0.3),
+        selector=EvenShare(share=0.7, least_confidence=0.3),
         targets=TargetSpec(kind="soft"),
         policy=RoundPolicy(num_rounds=4, start="restart", deliver="best"),
     ),

@@ -12,18 +12,18 @@ from orchestrator.families import warm_rounds
 from orchestrator.method import Method
 from orchestrator.recipe import LabellingSpec, RoundPolicy
 from trainables.schedules import Linear
-from trainables.selectors.fixed import ClassTopK
+from trainables.selectors.fixed import EvenShare
 from trainables.student import StepCount
 
 METHOD = Method(
     summary="The k rows of each class that three networks are surest of, k growing.",
     source="house method after Ye and Guo, CVPR 2019",
     departs="networks of different seeds",
-    search=("ensemble", "selection", "policy", "rounds", "teacher", "training"),
+    search=("ensemble", "curriculum", "selection", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         labelling=LabellingSpec(students=3),
         steps=StepCount(first_round=300, base=600),
-        selector=ClassTopK(share_of_even=Linear(start=0.2, end=0.85)),
+        selector=EvenShare(share=Linear(start=0.2, end=0.85)),
         policy=RoundPolicy(num_rounds=4, start="warm"),
     ),
 )

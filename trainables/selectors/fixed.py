@@ -1,17 +1,13 @@
 """Selectors whose thresholds or shares are settings: the same for every pool."""
 
 import math
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import model_validator
 
 from trainables.schedules import number
 from trainables.selectors.rules import NEVER, Count, Labelled, Rule, Share, Statistics, make_rule
 from trainables.spec import Spec
-
-DEFAULT_K = 100
-"""Rows of a class that are accepted at most where no limit is given."""
 
 
 class Everything(Spec):
@@ -88,26 +84,40 @@ class ClassTopK(Spec):
     """
 
     kind: Literal["class_top_k"] = "class_top_k"
-    k: Count | None = None
-    """Rows of each class to accept at most; 100 if neither this nor a share is given."""
-    share_of_even: Share | None = None
-    """The same as a share of what each class would have if all were equal: pool rows / classes."""
+    k: Count = 100
+    """Rows of each class to accept at most."""
     least_confidence: Share = 0.0
     """Rows less confident than this are never accepted."""
     needs_labelled: ClassVar[bool] = False
     needs_sample: ClassVar[bool] = False
 
-    @model_validator(mode="after")
-    def _one_limit(self) -> Self:
-        if self.k is not None and self.share_of_even is not None:
-            raise ValueError("k and share_of_even both limit the rows of a class: give one")
-        return self
+    def fit(self, pool: Statistics, labelled: Labelled, seed: int) -> Rule:
+        del labelled
+        return _most_of_each(pool, int(number(self.k)), number(self.least_confidence), seed)
+
+
+class EvenShare(Spec):
+    """Accept the most confident rows of each predicted class, up to a share of an even class.
+
+    An even class holds as many rows as all others: pool rows / classes. Source: Menghini et al.,
+    GRIP, NeurIPS 2023, arXiv:2306.01669, section 3, where the share grows to 1.
+    """
+
+    kind: Literal["even_share"] = "even_share"
+    share: Share = 0.5
+    """Rows of each class to accept at most, as a share of an even class, in [0, 1]; at least 1."""
+    least_confidence: Share = 0.0
+    """Rows less confident than this are never accepted."""
+    needs_labelled: ClassVar[bool] = False
+    needs_sample: ClassVar[bool] = False
 
     def fit(self, pool: Statistics, labelled: Labelled, seed: int) -> Rule:
         del labelled
-        k, floor = int(number(self.k or DEFAULT_K)), number(self.least_confidence)
-        if self.share_of_even is not None:
-            even = int(pool.class_rows().sum()) / pool.num_classes
-            k = max(1, int(number(self.share_of_even) * even + 1e-9))
-        cuts = [pool.class_cut(label, k) for label in range(pool.num_classes)]
-        return make_rule(pool, seed, cuts=cuts, least=[floor] * pool.num_classes)
+        even = int(pool.class_rows().sum()) / pool.num_classes
+        k = max(1, int(number(self.share) * even + 1e-9))
+        return _most_of_each(pool, k, number(self.least_confidence), seed)
+
+
+def _most_of_each(pool: Statistics, k: int, floor: float, seed: int) -> Rule:
+    cuts = [pool.class_cut(label, k) for label in range(pool.num_classes)]
+    return make_rule(pool, seed, cuts=cuts, least=[floor] * pool.num_classes)

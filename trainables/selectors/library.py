@@ -14,7 +14,14 @@ from trainables.selectors.adaptive import (
     OutOfFoldPrecision,
     RelativeThreshold,
 )
-from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.selectors.fixed import (
+    ClassShare,
+    ClassTopK,
+    EvenShare,
+    Everything,
+    Threshold,
+    TopShare,
+)
 from trainables.selectors.located import Compactness, ExpectedReward
 from trainables.selectors.sampled import SeparationRule, TransductiveBound
 
@@ -24,6 +31,7 @@ Selector = Annotated[
     | TopShare
     | ClassShare
     | ClassTopK
+    | EvenShare
     | OutOfFoldPrecision
     | FlexThreshold
     | FreeThreshold

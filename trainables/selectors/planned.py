@@ -17,9 +17,9 @@ from trainables.selectors.adaptive import (
     class_rates,
 )
 from trainables.selectors.fixed import (
-    DEFAULT_K,
     ClassShare,
     ClassTopK,
+    EvenShare,
     Everything,
     Threshold,
     TopShare,
@@ -42,12 +42,10 @@ def accepts_all(
     match selector:
         case Everything():
             return True
-        case TopShare() | ClassShare():
+        case TopShare() | ClassShare() | EvenShare():
             return number(selector.share) >= NEARLY_ALL
         case ClassTopK():
-            if selector.share_of_even is not None:
-                return number(selector.share_of_even) >= NEARLY_ALL
-            return number(selector.k or DEFAULT_K) * len(class_rows) >= NEARLY_ALL * pool_rows
+            return number(selector.k) * len(class_rows) >= NEARLY_ALL * pool_rows
         case ClassRate():
             rates = class_rates(np.array(class_rows), number(selector.alpha))
             return bool(rates.min() >= NEARLY_ALL)

@@ -28,7 +28,14 @@ from trainables.selectors.adaptive import (
     OutOfFoldPrecision,
     RelativeThreshold,
 )
-from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.selectors.fixed import (
+    ClassShare,
+    ClassTopK,
+    EvenShare,
+    Everything,
+    Threshold,
+    TopShare,
+)
 from trainables.selectors.library import Selector
 from trainables.selectors.rules import Labelled, Rule
 from trainables.selectors.sketch import Sketch, sketch
@@ -45,6 +52,7 @@ EVERY = (
     ClassShare(share=0.4),
     ClassShare(share=0.7, least_confidence=0.7),
     ClassTopK(k=3),
+    EvenShare(share=0.8),
     ClassTopK(k=20, least_confidence=0.7),
     OutOfFoldPrecision(precision=0.7, least_support=2),
     FlexThreshold(threshold=0.8),

@@ -17,7 +17,14 @@ from trainables.selectors.adaptive import (
     OutOfFoldPrecision,
     RelativeThreshold,
 )
-from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.selectors.fixed import (
+    ClassShare,
+    ClassTopK,
+    EvenShare,
+    Everything,
+    Threshold,
+    TopShare,
+)
 from trainables.selectors.library import Selector
 from trainables.selectors.rules import Labelled, Rule
 from trainables.selectors.sketch import sketch
@@ -32,6 +39,8 @@ EVERY = (
     ClassShare(share=0.7, least_confidence=0.5),
     ClassTopK(k=3),
     ClassTopK(k=2, least_confidence=0.7),
+    EvenShare(share=0.6),
+    EvenShare(share=0.9, least_confidence=0.5),
     OutOfFoldPrecision(precision=0.7, least_support=2),
     FlexThreshold(threshold=0.8, floor=0.35),
     FreeThreshold(),

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from tests.trainables.selectors.pools import (
     QUICK,
@@ -24,7 +23,14 @@ from tests.trainables.selectors.pools import (
 from trainables.beliefs import Beliefs
 from trainables.schedules import Linear, at_round
 from trainables.selectors import sketch as sketches
-from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.selectors.fixed import (
+    ClassShare,
+    ClassTopK,
+    EvenShare,
+    Everything,
+    Threshold,
+    TopShare,
+)
 from trainables.selectors.sketch import sketch
 
 # ---- everything, threshold
@@ -161,14 +167,9 @@ def test_the_floor_refuses_rows_that_the_count_would_take():
 
 
 @pytest.mark.parametrize(("share", "k"), [(0.2, 4), (0.5, 10), (1.0, 20), (0.001, 1)])
-def test_k_may_be_a_share_of_what_classes_of_equal_size_would_have(share, k):
+def test_a_share_of_an_even_class_is_so_many_rows_of_each(share, k):
     whole = distinct(60)  # 60 rows of 3 classes: 20 each
-    assert chosen(ClassTopK(share_of_even=share), whole) == chosen(ClassTopK(k=k), whole)
-
-
-def test_one_limit_of_a_class_is_given():
-    with pytest.raises(ValidationError, match="give one"):
-        ClassTopK(k=3, share_of_even=0.5)
+    assert chosen(EvenShare(share=share), whole) == chosen(ClassTopK(k=k), whole)
 
 
 @pytest.mark.parametrize("selector", [ClassTopK(k=3), ClassShare(share=0.2)], ids=str)

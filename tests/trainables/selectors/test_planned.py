@@ -9,7 +9,14 @@ from trainables.selectors.adaptive import (
     OutOfFoldPrecision,
     RelativeThreshold,
 )
-from trainables.selectors.fixed import ClassShare, ClassTopK, Everything, Threshold, TopShare
+from trainables.selectors.fixed import (
+    ClassShare,
+    ClassTopK,
+    EvenShare,
+    Everything,
+    Threshold,
+    TopShare,
+)
 from trainables.selectors.planned import accepts_all
 
 EVEN, UNEVEN = (10, 10, 10, 10), (40, 20, 10, 5)
@@ -24,7 +31,7 @@ ROWS = 400
         (ClassShare(share=0.99), UNEVEN),
         (ClassTopK(k=100), UNEVEN),
         (ClassTopK(), UNEVEN),
-        (ClassTopK(share_of_even=1.0), UNEVEN),
+        (EvenShare(share=1.0), UNEVEN),
         (ClassRate(), EVEN),
         (Threshold(threshold=0.25), UNEVEN),
         (FlexThreshold(threshold=0.2), UNEVEN),

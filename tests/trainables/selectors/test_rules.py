@@ -28,7 +28,7 @@ from trainables.selectors.adaptive import (
     ClassRate,
     OutOfFoldPrecision,
 )
-from trainables.selectors.fixed import ClassShare, ClassTopK, Threshold, TopShare
+from trainables.selectors.fixed import ClassShare, ClassTopK, EvenShare, Threshold, TopShare
 from trainables.selectors.library import Selector
 from trainables.selectors.rules import Labelled
 from trainables.selectors.sketch import sketch
@@ -176,6 +176,7 @@ GROWING = [
     [TopShare(share=s) for s in (0.0, 0.05, 0.2, 0.5, 0.51, 1.0)],
     [ClassShare(share=s) for s in (0.0, 0.05, 0.2, 0.5, 0.51, 1.0)],
     [ClassTopK(k=k) for k in (1, 2, 5, 40)],
+    [EvenShare(share=share) for share in (0.1, 0.4, 1.0)],
     [ClassTopK(k=5, least_confidence=c) for c in (1.0, 0.7, 0.0)],
     [ClassRate(alpha=a) for a in (0.1, 0.5, 2.0, 3.0, 100.0)],
 ]
