@@ -1,6 +1,7 @@
 """What a sweep plays first: defaults, an older sweep's trials, a grid, screened candidates."""
 
 import time
+from functools import cache, partial
 from typing import Any
 
 from orchestrator.console import Console
@@ -19,6 +20,8 @@ from orchestrator.sweep.spec import MAXIMISED, SweepSpec
 from orchestrator.sweep.study import Study, draw, read_trials
 from orchestrator.tracking.tracker import Tracker
 
+CHOOSING = ("recipe.selector", "recipe.calibrators")
+"""Where settings lie that change what is selected."""
 WARM_STARTS = 5
 """Best trials of an older sweep that are proposed anew where their value can't be taken over."""
 
@@ -102,11 +105,10 @@ def _screen(
         raise AssertionError("screening was not asked for")
     if not isinstance(sweep.config.recipe, Recipe):
         raise ConfigError("sweep.screen judges labels that are classes: set it to null")
-    searched = [d.path for d in sweep.space.dimensions if d.path.startswith("recipe.selector")]
-    if not searched:
+    if not any(each.path.startswith(CHOOSING) for each in sweep.space.dimensions):
         raise ConfigError(
-            "sweep.screen: no searched field is part of recipe.selector, so all candidates would "
-            "select alike: leave screen out, or search the selector"
+            f"sweep.screen: no searched field is part of {' or '.join(CHOOSING)}, so all "
+            "candidates would select alike: leave screen out, or search the selector"
         )
     seed = (spec.seeds or (sweep.config.recipe.seed,))[0]
     base = sweep.played.config(sweep.space.defaults())
@@ -121,16 +123,18 @@ def _screen(
     engine = make_engine(base.placement)
     try:
         player = Player(base, sweep.data, Store(base.store), engine, teller, watch)
-        evidence = gather_evidence(next(player.play(begin_record(base, sweep.data))))
+        record = next(player.play(begin_record(base, sweep.data)))
+        gather_evidence(record)  # what can't be screened at all is told, not counted
     finally:
         engine.close()
+    evidence_behind = cache(partial(gather_evidence, record))
     began = time.perf_counter()
     drawn, judged, refused = [], [], 0
     for chosen in draw(sweep.space, spec.sampler_seed, spec.screen.candidates):
         try:
             recipe = sweep.played.config(chosen).recipe
             assert isinstance(recipe, Recipe)  # noqa: S101 - there would be no evidence
-            judged.append(screen(recipe, evidence))
+            judged.append(screen(recipe, evidence_behind(recipe.calibrators)))
         except (ConfigError, ValueError):
             refused += 1  # values that do not fit together, or a selector without its evidence
             continue

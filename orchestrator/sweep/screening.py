@@ -74,8 +74,10 @@ class Screened(Spec):
     """exp(entropy of the accepted classes) / classes, in (0, 1]."""
 
 
-def gather_evidence(record: RunRecord) -> Evidence:
-    """The evidence that round 0 of a run left in the store.
+def gather_evidence(
+    record: RunRecord, calibrators: tuple[TableCalibrator, ...] | None = None
+) -> Evidence:
+    """The evidence that round 0 of a run left in the store, behind the run's calibrators or others.
 
     Held out are the labelled rows, out of fold, if the recipe makes such predictions, else the
     validation rows.
@@ -87,13 +89,16 @@ def gather_evidence(record: RunRecord) -> Evidence:
     recipe = record.config.recipe
     if not isinstance(recipe, Recipe):
         raise ConfigError("sweep.screen judges labels that are classes: set it to null")
+    if calibrators is not None:
+        recipe = recipe.model_copy(update={"calibrators": calibrators})
     for each in recipe.calibrators:
         if isinstance(each, FromFeatures):
             raise ConfigError(
                 f"screening can't judge behind calibrator {each.kind}, which reads features: set "
                 "screen to null"
             )
-    config, data, steps = record.config, Dataset(record.config.data), record.rounds[0].steps
+    config = record.config.model_copy(update={"recipe": recipe})
+    data, steps = Dataset(config.data), record.rounds[0].steps
     crossed = steps["cross_label"].address if "cross_label" in steps else None
     job = (
         Steps(config, data)

@@ -252,7 +252,9 @@ def test_a_grid_plays_as_many_points_as_were_asked_for_and_goes_on(copied, digit
 
 def test_screening_judges_many_candidates_without_training_one(copied, digits):
     screen = {"keep": 2, "candidates": 40}
-    config = config_in(copied, digits, space={SHARE: {"low": 0.05, "high": 0.9}}, screen=screen)
+    behind = {"choices": [[], [{"kind": "align"}]]}
+    space = {SHARE: {"low": 0.05, "high": 0.9}, "recipe.calibrators": behind}
+    config = config_in(copied, digits, space=space, screen=screen)
     record, folder = sweep(config)
     trials = trials_of(config)
     assert Counter(t.state for t in trials) == {"screened": 38, "complete": 3}
