@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from trainables.landmarks.settings import LandmarkTraining
 from trainables.schedules import Moment
 from trainables.selectors.planned import accepts_all
 from trainables.spec import Spec
@@ -46,6 +47,20 @@ def diagnosed(
     return Diagnostics(
         in_step=state.running.tally.told(accepts_all=everything),
         term_weights=term_weights(spec, moment),
+        teacher_distance=distance(state.teacher, state.student),
+        teacher_queue=queue_length(state.snapshots),
+    )
+
+
+def diagnosed_points(spec: LandmarkTraining, state: TrainState, num_steps: int) -> Diagnostics:
+    """The diagnostics of a student that finds points."""
+    last, term = Moment(num_steps - 1, num_steps), spec.consistency
+    everything = term is None or last.value(term.threshold) <= 0
+    weights = {name: getattr(spec.objective, name) for name in ("centre", "offset", "selected")}
+    weights |= {"consistency": term.weight} if term is not None else {}
+    return Diagnostics(
+        in_step=state.running.tally.told(accepts_all=everything),
+        term_weights={name: last.value(value) for name, value in weights.items()},
         teacher_distance=distance(state.teacher, state.student),
         teacher_queue=queue_length(state.snapshots),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trainables.spec import Spec
 from trainables.worker import Worker
@@ -18,13 +19,14 @@ from trainables.worker import Worker
 PARTS = 4
 """Parts of a round; the sums are over one of them."""
 BEGUN = -1
+UNIT = 2.0**20
 
 
 class InStep(Spec):
     """What training steps accepted in the last quarter of a round that labelled pool rows."""
 
     rows: int
-    """Pool rows that were labelled, each as often as it was drawn."""
+    """Pool rows that were labelled, each as often as it was drawn; of points each one counts."""
     accepted_share: float
     """Share of them that was accepted, before any mixing."""
     class_rows: tuple[int, ...]
@@ -32,7 +34,8 @@ class InStep(Spec):
     mean_confidence: float | None
     """Mean probability of the most probable class, before calibrators; of no finite row None."""
     entropy_of_mean: float | None
-    """Entropy of the mean prediction, in nats: log C where classes are told equally often."""
+    """Entropy of the mean prediction, in nats: log C where classes are told equally often; None of
+    points, which are all told of each row."""
     not_finite: int
     """Rows of the whole round whose beliefs were not finite, which count as not accepted."""
     accepts_all: bool
@@ -84,26 +87,33 @@ def counted(
     if worker.world == 1:
         return mine
     whole = worker.total(torch.from_numpy(mine.values()).to(worker.device)).cpu().numpy()
-    return _counts(whole, num_classes)
+    return _counts(whole)
 
 
 class StepTally:
     """The sums while a round trains."""
 
     def __init__(self, num_classes: int) -> None:
-        self._num_classes = num_classes
         self._sums = np.zeros(2 * num_classes + 3)
         self._whole = np.array([BEGUN, 0], np.int64)
         """The part that the sums are of, and the round's rows that were not finite."""
         self._effect = np.zeros(3)
         """How often h was told, its sum and that of its squares."""
+        self._later: Tensor | None = None
 
     def see(self, counts: Counts, share: float) -> None:
         """Take in a step at this share of the round."""
-        part = min(PARTS - 1, int(share * PARTS))
-        kept = self._sums if part == self._whole[0] else 0.0
-        self._sums = kept + counts.values()
-        self._whole = np.array([part, self._whole[1] + int(counts.not_finite)], np.int64)
+        self._begin(share, 2 * len(counts.accepted) + 3)
+        self._add(counts.values())
+
+    def see_later(self, sums: Tensor, share: float) -> None:
+        """The same for sums [2 C + 3] that a GPU may still work on, in the order of `Counts`.
+
+        They are waited for with the next part of the round, a checkpoint or a report; they must add
+        up exactly, as whole numbers and such of 2^-20 do.
+        """
+        self._begin(share, len(sums))
+        self._later = sums if self._later is None else self._later + sums
 
     def see_effect(self, effect: float) -> None:
         """Take in a step's h."""
@@ -111,10 +121,11 @@ class StepTally:
 
     def told(self, *, accepts_all: bool) -> InStep | None:
         """The report; None where no step labelled pool rows."""
-        found = _counts(self._sums, self._num_classes)
+        self._read()
+        found = _counts(self._sums)
         if not found.rows:
             return None
-        finite = found.rows - found.not_finite
+        finite, mass = found.rows - found.not_finite, found.mass.sum()
         shares = found.mass / finite if finite else found.mass
         seen = shares[shares > 0]
         mean, std = self._spread()
@@ -123,7 +134,7 @@ class StepTally:
             accepted_share=float(found.accepted.sum() / found.rows),
             class_rows=tuple(int(n) for n in found.accepted),
             mean_confidence=found.confidence / finite if finite else None,
-            entropy_of_mean=float(-(seen * np.log(seen)).sum()) if finite else None,
+            entropy_of_mean=float(-(seen * np.log(seen)).sum()) if mass else None,
             not_finite=int(self._whole[1]),
             accepts_all=accepts_all,
             effect_mean=mean,
@@ -132,12 +143,30 @@ class StepTally:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that a checkpoint must hold, by name."""
+        self._read()
         return {"sums": self._sums, "whole": self._whole, "effect": self._effect}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `arrays` gave."""
         for name, value in arrays.items():
             setattr(self, f"_{name}", value.copy())
+
+    def _begin(self, share: float, width: int) -> None:
+        """Begin the sums anew if a new part of the round has begun."""
+        part = min(PARTS - 1, int(share * PARTS))
+        if part != self._whole[0]:
+            self._read()
+            self._sums = np.zeros(width)
+            self._whole = np.array([part, self._whole[1]], np.int64)
+
+    def _add(self, values: np.ndarray) -> None:
+        self._sums = self._sums + values
+        self._whole = self._whole + np.array([0, int(values[-1])], np.int64)
+
+    def _read(self) -> None:
+        if self._later is not None:
+            self._add(self._later.cpu().numpy())
+            self._later = None
 
     def _spread(self) -> tuple[float | None, float | None]:
         times, total, squares = self._effect.tolist()
@@ -149,7 +178,21 @@ class StepTally:
         return mean, math.sqrt(max(0.0, squares / times - mean * mean))
 
 
-def _counts(values: np.ndarray, num_classes: int) -> Counts:
+def counted_points(peak: Tensor, accepted: Tensor, worker: Worker) -> Tensor:
+    """Sums [2 K + 3] over all workers' points, for `StepTally.see_later`; a GPU is not waited for.
+
+    ``peak`` [b, K] is how sure the teacher is of each point, ``accepted`` bool [b, K].
+    """
+    finite = peak.isfinite()
+    sure = (peak.where(finite, 0).double().sum() * UNIT).round() / UNIT
+    rows = torch.tensor(float(peak.numel()), device=peak.device)
+    few = torch.stack([rows.double(), sure, (~finite).sum().double()])
+    told = accepted.sum(dim=0).double()
+    return worker.total(torch.cat([told, torch.zeros_like(told), few]))
+
+
+def _counts(values: np.ndarray) -> Counts:
+    num_classes = (len(values) - 3) // 2
     accepted, mass, few = np.split(values, [num_classes, 2 * num_classes])
     rows, confidence, not_finite = few.tolist()
     return Counts(accepted, mass, rows, confidence, not_finite)

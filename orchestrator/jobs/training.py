@@ -22,7 +22,7 @@ from trainables.checkpoint import (
     weights_from_bytes,
     weights_to_bytes,
 )
-from trainables.diagnostics import Diagnostics, diagnosed, distance, queue_length
+from trainables.diagnostics import Diagnostics, diagnosed, diagnosed_points
 from trainables.landmarks.rows import PointSet
 from trainables.landmarks.student import begin_landmarks, fit_landmarks
 from trainables.models import has_batch_norm, num_parameters
@@ -191,9 +191,7 @@ def begin_points(
         )
 
     def told() -> Diagnostics:
-        apart = distance(state.teacher, state.student)
-        queue = queue_length(state.snapshots)
-        return Diagnostics(teacher_distance=apart, teacher_queue=queue)
+        return diagnosed_points(job.training, state, job.num_steps)
 
     return _Begun(state, fitted, told, _counts(rows))
 

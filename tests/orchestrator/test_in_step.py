@@ -117,3 +117,11 @@ def test_a_run_whose_tables_pass_by_plan_raises_no_alarm_of_full_coverage(make_c
     assert not any("nothing back" in alarm for each in sure.rounds for alarm in each.alarms)
     loose = play(make_config("recipe.selector={kind: threshold, threshold: 0.105}"))
     assert any("nothing back" in alarm for alarm in loose.rounds[0].alarms)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_cluster")
+def test_steps_accept_the_same_on_ray_as_in_this_process(one_round, tmp_path):
+    here = play(one_round(FIXMATCH))
+    there = play(one_round(FIXMATCH, "placement.engine=ray", f"store={tmp_path / 'other'}"))
+    assert in_step(there) == in_step(here)

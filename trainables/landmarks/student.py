@@ -21,6 +21,7 @@ from trainables.randomness import derive
 from trainables.schedules import Moment
 from trainables.selectors.running import Memory, Running
 from trainables.state import Listener, TrainState, check_shares, steps_up_to
+from trainables.step_tally import counted_points
 from trainables.tasks.kinds import Points
 from trainables.update import autocast, wrap
 from trainables.worker import Terms, Worker
@@ -157,6 +158,8 @@ class _Stepper:
         peak = renamed(found.peak, views.to_strong, self._task.mirrored)
         points = dropped_outside(points, (views.strong.shape[2], views.strong.shape[3]))
         sure = (peak >= moment.value(term.threshold)) & points.isfinite().all(dim=2)
+        tally = self._state.running.tally
+        tally.see_later(counted_points(peak, sure, self._worker), moment.share)
         labelled = torch.zeros(len(points), dtype=torch.bool, device=points.device)
         return KnownBatch(views.strong, points, peak.where(sure, 0), labelled)
 

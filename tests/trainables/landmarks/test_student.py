@@ -12,6 +12,7 @@ from tests.trainables.two_workers import as_two_workers, keep, kept_by_two
 from trainables.augment import ViewSpec
 from trainables.batches import BatchPlan
 from trainables.checkpoint import state_from_bytes, state_to_bytes
+from trainables.diagnostics import diagnosed_points
 from trainables.landmarks.decode import peaks
 from trainables.landmarks.network import (
     LandmarkNetworkSpec,
@@ -288,6 +289,41 @@ def test_a_fit_learns_where_the_points_are():
             found = peaks(maps_of(state.teacher.eval(), images).heat, 4).points
         away.append((found - rows.selected.points).norm(dim=2).mean())
     assert away[1] < away[0] / 2
+
+
+# ---- what steps accept
+
+
+@pytest.mark.parametrize(("threshold", "share"), [(0.0, None), (1.0, 0.0)])
+def test_points_that_steps_accept_are_counted_by_name(threshold, share):
+    term = PointConsistency(weight=1.0, threshold=threshold, strong=FLIPPED)
+    spec = SPECS["mean teacher"].model_copy(update={"consistency": term})
+    told = diagnosed_points(spec, train(spec, steps=8)[0], 8).in_step
+    assert told.rows == 2 * spec.batch.pool * NUM  # a quarter of the steps
+    assert sum(told.class_rows) == told.accepted_share * told.rows
+    assert (told.accepted_share == share) if share is not None else told.accepted_share > 0
+    assert 0 < told.mean_confidence < 1
+    assert (told.entropy_of_mean, told.not_finite, told.accepts_all) == (None, 0, threshold == 0)
+    alone = SPECS["known points alone"]
+    assert diagnosed_points(alone, train(alone)[0], STEPS).in_step is None
+
+
+def test_counts_of_points_survive_an_interruption():
+    spec, kept = SPECS["mean teacher"], []
+
+    def leave(progress, state) -> None:
+        if progress.step == 7:
+            kept.append(state_to_bytes(state))
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(spec, steps=8, listen=leave)
+    resumed = begun(spec, seed=5)
+    state_from_bytes(kept[0], resumed)
+    fit(spec, resumed, steps=8)
+    whole = train(spec, steps=8)[0]
+    told = [s.running.tally.told(accepts_all=False) for s in (resumed, whole)]
+    assert told[0] == told[1]
 
 
 # ---- workers
