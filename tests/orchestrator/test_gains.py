@@ -56,7 +56,9 @@ METHODS = {
         "recipe.policy={num_rounds: 4, start: restart, label_last: false}",
     ),
     "noisy_student": (
-        "recipe.selector.k={schedule: stepwise, values: [50, 100]}",
+        "recipe.selector={kind: class_top_k, k: {schedule: stepwise, values: [50, 100]}}",
+        "recipe.selector.least_confidence=0.3",
+        "recipe.training.objective.selected.weight=1",
         "recipe.training.batch.selected=64",
         "recipe.policy={num_rounds: 3, start: restart, label_last: false}",
     ),
