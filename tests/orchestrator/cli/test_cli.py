@@ -109,7 +109,7 @@ def test_a_method_is_shown_whole_and_its_recipe_is_a_config(selftrain, capsys):
     assert source.startswith("Source: Xie")
     assert departs.startswith("Departs from the paper: ")
     assert acts == "Acts on: table"
-    assert searchable.startswith("Searchable: selection, targets, labelling, policy, rounds, ")
+    assert searchable.startswith("Searchable: curriculum, selection, targets, labelling, policy, ")
     assert yaml.safe_load(rest)["recipe"]["targets"]["kind"] == "soft"
 
 
