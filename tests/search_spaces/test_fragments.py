@@ -1,6 +1,7 @@
 """Laws that every fragment found by name keeps, in every method that names it."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ FOLDER = Path(search_spaces.__file__).parent
 SEARCHING = [name for name in method_names() if load_method(name).search]
 
 
+@cache
 def space_of_method(name: str, *overrides: str):
     return resolve_space(build_config({"name": "x", "data": "/nowhere", "method": name}, overrides))
 

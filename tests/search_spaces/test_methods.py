@@ -75,6 +75,7 @@ def reads_memory(recipe) -> bool:
         "class_share",
         "class_top_k",
         "equal_rate",
+        "even_share",
         "free_threshold",
         "mixture_threshold",
         "top_share",
