@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import entr
 from torch import Tensor
 
 from trainables.spec import Spec
@@ -127,14 +128,13 @@ class StepTally:
             return None
         finite, mass = found.rows - found.not_finite, found.mass.sum()
         shares = found.mass / finite if finite else found.mass
-        seen = shares[shares > 0]
         mean, std = self._spread()
         return InStep(
             rows=int(found.rows),
             accepted_share=float(found.accepted.sum() / found.rows),
             class_rows=tuple(int(n) for n in found.accepted),
             mean_confidence=found.confidence / finite if finite else None,
-            entropy_of_mean=float(-(seen * np.log(seen)).sum()) if mass else None,
+            entropy_of_mean=float(entr(shares).sum()) if mass else None,
             not_finite=int(self._whole[1]),
             accepts_all=accepts_all,
             effect_mean=mean,

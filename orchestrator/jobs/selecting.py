@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from scipy.special import entr
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.jobs.job import SelectJob
@@ -168,9 +169,7 @@ def measured_of(tilt: RowMap, merged: Sketch, labelled: Labelled) -> dict[str, f
     """
     found: dict[str, float | None] = {}
     if merged.mean.rows:
-        shares = merged.shares()
-        seen = shares[shares > 0]
-        found["entropy_of_mean"] = float(-(seen * np.log(seen)).sum())
+        found["entropy_of_mean"] = float(entr(merged.shares()).sum())
     if labelled.beliefs is not None and labelled.labels is not None:
         told = np.flatnonzero(labelled.beliefs.usable())
         beliefs, labels = labelled.beliefs.taken(told), labelled.labels[told]

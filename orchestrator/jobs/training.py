@@ -206,9 +206,9 @@ def _counts(rows: TrainingSet | PointSet) -> dict[str, int]:
 
 def _numbers(progress: Progress, state: TrainState) -> dict[str, float]:
     """What is told of a step: its terms, and what this part of the round accepted of the pool."""
-    terms = progress.terms
-    found = {"loss": terms.pop("loss"), "images_per_s": progress.images_per_s}
-    found |= {f"loss/{name}": value for name, value in terms.items()}
+    terms = progress.terms.items()
+    found = {name if name == "loss" else f"loss/{name}": value for name, value in terms}
+    found["images_per_s"] = progress.images_per_s
     if (seen := state.running.tally.told(accepts_all=False)) is not None:
         told = {name: getattr(seen, name) for name in TOLD_IN_STEP}
         found |= {f"in_step/{name}": value for name, value in told.items() if value is not None}
