@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from trainables.selectors.planned import NEARLY_ALL
+from trainables.selectors.rules import NEARLY_ALL
 from trainables.step_tally import InStep
 
 LEAST_COVERAGE = 0.001

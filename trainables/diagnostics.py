@@ -11,7 +11,7 @@ from torch import nn
 
 from trainables.landmarks.settings import LandmarkTraining
 from trainables.schedules import Moment
-from trainables.selectors.planned import accepts_all
+from trainables.selectors.rules import Outlook
 from trainables.spec import Spec
 from trainables.state import TrainState
 from trainables.step_tally import InStep
@@ -43,7 +43,7 @@ def diagnosed(
     everything = True  # meta labels: each row learns the label that it was given
     if (term := spec.objective.consistency) is not None:
         rule = moment.settings(term).selector
-        everything = accepts_all(rule, class_rows, spec.batch.pool)
+        everything = rule.accepts_all(Outlook.of_classes(class_rows, spec.batch.pool))
     return Diagnostics(
         in_step=state.running.tally.told(accepts_all=everything),
         term_weights=term_weights(spec, moment),

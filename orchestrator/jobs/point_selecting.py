@@ -18,8 +18,7 @@ from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.landmarks.elements import chosen, elements, merged
 from trainables.landmarks.tables import point_selection
-from trainables.selectors.planned import accepts_all
-from trainables.selectors.rules import Labelled, Rule
+from trainables.selectors.rules import Labelled, Outlook, Rule
 from trainables.selectors.sketch import Sketch, sketch
 from trainables.tasks.task import task_of
 
@@ -96,9 +95,9 @@ def gather_point_selection(job: PointSelectJob, rule: Rule, shards: Sequence[Sha
         "class_rows": points,
         "starved_classes": starved,
     }
-    known = Dataset(job.data).labelled_rows
+    outlook = Outlook(Dataset(job.data).labelled_rows, sum(predicted), least_confidence=0)
     metrics = {
         "least": list(rule.least),
-        "accepts_all": accepts_all(job.selector, known, sum(predicted), least=0.0),
+        "accepts_all": job.selector.accepts_all(outlook),
     }
     return Outcome(tuple(s.file for s in ordered), counts, metrics)

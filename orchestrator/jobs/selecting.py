@@ -39,8 +39,7 @@ from trainables.pseudo_labels import PseudoLabeller, PseudoLabels
 from trainables.ranking import ranked
 from trainables.sample import Sample, limit_of, sample
 from trainables.selectors.located import ExpectedReward
-from trainables.selectors.planned import accepts_all
-from trainables.selectors.rules import Labelled
+from trainables.selectors.rules import Labelled, Outlook
 from trainables.selectors.sketch import Sketch, sketch
 from trainables.tasks.classification import calibration_error
 
@@ -227,10 +226,10 @@ def gather_selection(
         if seen and not got
     ]
     counts = {"accepted": sum(class_rows), "class_rows": class_rows, "starved_classes": starved}
-    known, pool_rows = Dataset(job.data).labelled_rows, sum(predicted)
+    outlook = Outlook.of_classes(Dataset(job.data).labelled_rows, sum(predicted))
     metrics: dict[str, Any] = {
         "least": list(labeller.rule.least),
-        "accepts_all": accepts_all(job.selector, known, pool_rows),
+        "accepts_all": job.selector.accepts_all(outlook),
         **measured,
     }
     if isinstance(labeller.tilt, Tilt) and job.calibrators:

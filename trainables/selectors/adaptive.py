@@ -14,7 +14,16 @@ import numpy as np
 from pydantic import Field
 
 from trainables.schedules import Bounds, Scalar, number
-from trainables.selectors.rules import NEVER, Labelled, Rule, Share, Statistics, make_rule
+from trainables.selectors.rules import (
+    NEARLY_ALL,
+    NEVER,
+    Labelled,
+    Outlook,
+    Rule,
+    Share,
+    Statistics,
+    make_rule,
+)
 from trainables.spec import Spec
 
 Mapping = Literal["convex", "linear", "low", "concave"]
@@ -54,6 +63,9 @@ class FlexThreshold(Spec):
         least = np.maximum(threshold * mapped(self.mapping, progress), floor)
         return make_rule(pool, seed, least=as_stored(least))
 
+    def accepts_all(self, outlook: Outlook) -> bool:
+        return number(self.threshold) <= outlook.least_confidence
+
 
 def mapped(mapping: Mapping, progress: np.ndarray) -> np.ndarray:
     """M(b) of FlexMatch for shares b in [0, 1]."""
@@ -87,6 +99,9 @@ class FreeThreshold(Spec):
         shares = pool.shares()
         return make_rule(pool, seed, least=as_stored(whole * shares / shares.max()))
 
+    def accepts_all(self, outlook: Outlook) -> bool:
+        return number(self.ceiling) <= outlook.least_confidence
+
 
 class RelativeThreshold(Spec):
     """A share of the mean confidence on the labelled rows, which are predicted out of fold.
@@ -105,6 +120,9 @@ class RelativeThreshold(Spec):
             raise ValueError("relative_threshold needs out-of-fold predictions")
         least = number(self.share) * float(labelled.beliefs.confidence.mean(dtype=np.float64))
         return make_rule(pool, seed, least=as_stored(np.full(pool.num_classes, least)))
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        return number(self.share) <= outlook.least_confidence
 
 
 class ClassRate(Spec):
@@ -126,6 +144,10 @@ class ClassRate(Spec):
         rows = pool.class_rows()
         take = [math.floor(rates[k] * rows[k] + 1e-9) for k in range(pool.num_classes)]
         return make_rule(pool, seed, cuts=[pool.class_cut(k, n) for k, n in enumerate(take)])
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        rates = class_rates(np.array(outlook.class_rows), number(self.alpha))
+        return bool(rates.min() >= NEARLY_ALL)
 
 
 def class_rates(class_rows: np.ndarray, alpha: float) -> np.ndarray:
@@ -158,6 +180,9 @@ class EqualRate(Spec):
         take = [math.floor(rate * n + 1e-9) for n in rows.tolist()]
         return make_rule(pool, seed, cuts=[pool.class_cut(k, n) for k, n in enumerate(take)])
 
+    def accepts_all(self, outlook: Outlook) -> bool:
+        return number(self.threshold) <= outlook.least_confidence
+
 
 class LossBound(Spec):
     """Rows whose loss against their own pseudo-label, -log confidence, is under a falling bound.
@@ -182,6 +207,10 @@ class LossBound(Spec):
         losses = -beliefs.log_probs[np.arange(len(labels)), labels].astype(np.float64)
         bound = max(number(self.scale) * float(losses.mean()), self.least_bound)
         return make_rule(pool, seed, least=as_stored(np.full(pool.num_classes, np.exp(-bound))))
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return False
 
 
 class MixtureThreshold(Spec):
@@ -210,6 +239,10 @@ class MixtureThreshold(Spec):
             if counts.sum() >= self.least_rows:
                 least[label] = mixture_cut(scores, counts, self.cut)
         return make_rule(pool, seed, least=as_stored(least))
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return False
 
 
 def mixture_cut(scores: np.ndarray, counts: np.ndarray, cut: str) -> float:
@@ -273,6 +306,10 @@ class OutOfFoldPrecision(Spec):
             if mine.sum() >= self.least_support:
                 least[label] = _least_confidence(beliefs.confidence[mine], right[mine], target)
         return make_rule(pool, seed, least=least)
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return False
 
 
 def _least_confidence(confidence: np.ndarray, right: np.ndarray, precision: float) -> float:

@@ -6,7 +6,17 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from trainables.schedules import number
-from trainables.selectors.rules import NEVER, Count, Labelled, Rule, Share, Statistics, make_rule
+from trainables.selectors.rules import (
+    NEARLY_ALL,
+    NEVER,
+    Count,
+    Labelled,
+    Outlook,
+    Rule,
+    Share,
+    Statistics,
+    make_rule,
+)
 from trainables.spec import Spec
 
 
@@ -20,6 +30,10 @@ class Everything(Spec):
     def fit(self, pool: Statistics, labelled: Labelled, seed: int) -> Rule:
         del labelled
         return make_rule(pool, seed)
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return True
 
 
 class Threshold(Spec):
@@ -36,6 +50,9 @@ class Threshold(Spec):
         # as float32, which is how confidences are stored: 0.9 accepts a stored 0.9
         least = float(np.float32(number(self.threshold)))
         return make_rule(pool, seed, least=[least] * pool.num_classes)
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        return number(self.threshold) <= outlook.least_confidence
 
 
 class TopShare(Spec):
@@ -57,6 +74,10 @@ class TopShare(Spec):
         cut = pool.quantile(1 - share) if share else NEVER
         return make_rule(pool, seed, least=[cut] * pool.num_classes)
 
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return number(self.share) >= NEARLY_ALL
+
 
 class ClassShare(Spec):
     """Accept the most confident share of each predicted class, at least one row of each."""
@@ -76,6 +97,10 @@ class ClassShare(Spec):
         cuts = [pool.class_cut(k, n) for k, n in enumerate(take)]
         return make_rule(pool, seed, cuts=cuts, least=[floor] * pool.num_classes)
 
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return number(self.share) >= NEARLY_ALL
+
 
 class ClassTopK(Spec):
     """Accept the k most confident rows of each predicted class; ties are broken by a seeded hash.
@@ -94,6 +119,9 @@ class ClassTopK(Spec):
     def fit(self, pool: Statistics, labelled: Labelled, seed: int) -> Rule:
         del labelled
         return _most_of_each(pool, int(number(self.k)), number(self.least_confidence), seed)
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        return number(self.k) * len(outlook.class_rows) >= NEARLY_ALL * outlook.pool_rows
 
 
 class EvenShare(Spec):
@@ -116,6 +144,10 @@ class EvenShare(Spec):
         even = int(pool.class_rows().sum()) / pool.num_classes
         k = max(1, int(number(self.share) * even + 1e-9))
         return _most_of_each(pool, k, number(self.least_confidence), seed)
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return number(self.share) >= NEARLY_ALL
 
 
 def _most_of_each(pool: Statistics, k: int, floor: float, seed: int) -> Rule:

@@ -10,7 +10,7 @@ from trainables.randomness import derive
 from trainables.reward import fit_reward, pairs_of
 from trainables.schedules import number
 from trainables.selectors.adaptive import as_stored
-from trainables.selectors.rules import Labelled, Rule, Share, Statistics, make_rule
+from trainables.selectors.rules import Labelled, Outlook, Rule, Share, Statistics, make_rule
 from trainables.spec import Spec
 
 
@@ -39,6 +39,10 @@ class Compactness(Spec):
         floor = as_stored(np.full(pool.num_classes, number(self.least_confidence)))
         found = fit_closeness(pool.sampled(), number(self.drop), self.trim)
         return make_rule(pool, seed, least=floor, also=found)
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return False
 
 
 class ExpectedReward(Spec):
@@ -84,3 +88,7 @@ class ExpectedReward(Spec):
         )
         drop = None if self.drop is None else number(self.drop)
         return make_rule(pool, seed, also=found.bounded(pool.sampled(), drop))
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return False

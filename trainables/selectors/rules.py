@@ -8,6 +8,7 @@ training step they are running ones; the selector is the same.
 Legend: C classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -22,6 +23,8 @@ from trainables.selectors.sketch import row_keys
 Share = Annotated[Scalar, Bounds(low=0, high=1, over=("rounds", "steps"))]
 NEVER = 2.0
 """A least confidence that no row reaches."""
+NEARLY_ALL = 0.99
+"""Share of the pool from which nearly all of it is accepted."""
 Count = Annotated[Scalar, Bounds(low=1)]
 
 
@@ -90,6 +93,26 @@ class Labelled:
     """True labels of those rows, int64 [N]."""
     nearness: Nearness | None = None
     """Where those rows lie among the classes, if the selector asks."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of the pool before anything is believed about it.
+
+    A selector's ``accepts_all`` says by it whether its settings, without schedules, mean to accept
+    nearly the whole pool whatever is believed: full coverage is no alarm there.
+    """
+
+    class_rows: tuple[int, ...]
+    """Labelled rows of each class [C]."""
+    pool_rows: int
+    least_confidence: float
+    """What no row's confidence is below: 1 / C of distributions, 0 of other scores."""
+
+    @classmethod
+    def of_classes(cls, class_rows: Sequence[int], pool_rows: int) -> "Outlook":
+        """The outlook where confidences are those of distributions over the classes."""
+        return cls(tuple(class_rows), pool_rows, 1 / max(1, len(class_rows)))
 
 
 class RowRule(Protocol):

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from trainables.schedules import number
 from trainables.selectors.adaptive import as_stored
-from trainables.selectors.rules import Labelled, Rule, Share, Statistics, make_rule
+from trainables.selectors.rules import Labelled, Outlook, Rule, Share, Statistics, make_rule
 from trainables.selectors.separation import Mode, separate
 from trainables.selectors.transductive import transductive_thresholds
 from trainables.spec import Spec
@@ -37,6 +37,10 @@ class SeparationRule(Spec):
         found = separate(pool.sampled_rows(), self.mode, self.lam)
         return make_rule(pool, seed, least=floor, separation=found)
 
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return False
+
 
 class TransductiveBound(Spec):
     """By class, the threshold that minimises a bound on the error of what is accepted.
@@ -59,3 +63,7 @@ class TransductiveBound(Spec):
         votes = np.exp(pool.sampled_rows().astype(np.float64))
         least = transductive_thresholds(votes, grid=self.grid, least_rows=self.least_rows)
         return make_rule(pool, seed, least=as_stored(least))
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return False

@@ -1,5 +1,7 @@
 """Which settings mean to accept nearly the whole pool."""
 
+from typing import get_args
+
 import pytest
 
 from trainables.selectors.adaptive import (
@@ -17,7 +19,8 @@ from trainables.selectors.fixed import (
     Threshold,
     TopShare,
 )
-from trainables.selectors.planned import accepts_all
+from trainables.selectors.library import Selector
+from trainables.selectors.rules import Outlook
 
 EVEN, UNEVEN = (10, 10, 10, 10), (40, 20, 10, 5)
 ROWS = 400
@@ -40,7 +43,7 @@ ROWS = 400
     ],
 )
 def test_settings_that_let_every_row_pass_mean_to(selector, class_rows):
-    assert accepts_all(selector, class_rows, ROWS)
+    assert selector.accepts_all(Outlook.of_classes(class_rows, ROWS))
 
 
 @pytest.mark.parametrize(
@@ -58,9 +61,16 @@ def test_settings_that_let_every_row_pass_mean_to(selector, class_rows):
     ],
 )
 def test_settings_that_hold_rows_back_do_not(selector, class_rows):
-    assert not accepts_all(selector, class_rows, ROWS)
+    assert not selector.accepts_all(Outlook.of_classes(class_rows, ROWS))
 
 
 def test_a_bound_that_every_element_reaches_is_0_where_confidences_are_no_probabilities():
-    assert not accepts_all(Threshold(threshold=0.2), EVEN, ROWS, least=0.0)
-    assert accepts_all(Threshold(threshold=0.0), EVEN, ROWS, least=0.0)
+    scores = Outlook(EVEN, ROWS, least_confidence=0)
+    assert not Threshold(threshold=0.2).accepts_all(scores)
+    assert Threshold(threshold=0.0).accepts_all(scores)
+
+
+@pytest.mark.parametrize("kind", get_args(get_args(Selector)[0]))
+def test_only_everything_means_to_accept_all_by_default_of_classes_with_uneven_labels(kind):
+    selector, wide = kind(), Outlook.of_classes(UNEVEN, pool_rows=100_000)
+    assert selector.accepts_all(wide) is (selector.kind == "everything")
