@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import resource
 import statistics
 import subprocess
@@ -66,7 +68,7 @@ def main() -> None:
                 found = play(method, recipe, args.data.format(seed=seed), args.set)
                 if found is None:
                     continue
-                results[key] = {"precision": args.precision, **found}
+                results[key] = {"precision": args.precision, **found, "machine": machine()}
                 write(args.out, results)
             print(key, line_of(results[key]), flush=True)
     print(table(results))
@@ -112,6 +114,14 @@ def play(
         "cpu_s": round(cpu_s, 1),
         "images_per_s": round(speed),
     }
+
+
+def machine() -> str:
+    """Cores and processor, by which CPU seconds can be held against each other."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores, {models[0] if models else platform.processor()}"
 
 
 def shortened(share: float | None) -> float | None:
