@@ -46,5 +46,6 @@ def trained_of(record: Record) -> dict[str, Any]:
         "terms": {name: value if math.isfinite(value) else None for name, value in terms.items()},
         "term_weights": told.term_weights,
         "teacher_distance": told.teacher_distance,
+        "teacher_disagreement": told.teacher_disagreement,
         "teacher_queue": told.teacher_queue,
     }

@@ -68,6 +68,8 @@ class RoundRecord(Spec):
     """Weight of each loss term in the last training step."""
     teacher_distance: float | None = None
     """Distance of the teacher's parameters from the student's, as a share of their norm."""
+    teacher_disagreement: float | None = None
+    """Share of some pool rows to which teacher and student give different classes."""
     teacher_queue: int | None = None
     """Snapshots in the teacher's queue; None where it has none."""
     alarms: tuple[str, ...] = ()

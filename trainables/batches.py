@@ -102,6 +102,15 @@ class TrainingSet:
         }
         return replace(self, **shared)
 
+    def shown(self, most: int, device: torch.device) -> Tensor:
+        """Images of at most so many rows, evenly spaced.
+
+        They are of the pool, else of the selection, else labelled ones.
+        """
+        source = self.pool or self.selected or self.labelled
+        at = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
+        return source.images(at, device)
+
     def class_rows(self, num_classes: int) -> np.ndarray:
         """Labelled rows of each class, int64 [C]."""
         assert self.labelled.targets is not None  # noqa: S101 - labelled rows have labels

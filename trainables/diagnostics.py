@@ -31,14 +31,25 @@ class Diagnostics(Spec):
     teacher_distance: float | None = None
     """Norm of the teacher's parameters less the student's, as a share of the norm of the student's;
     None where they are one network, or not finite."""
+    teacher_disagreement: float | None = None
+    """Share of some rows, as they are stored, to which teacher and student give different classes;
+    None where they are one network."""
     teacher_queue: int | None = None
     """Snapshots in the teacher's queue; None where it has none."""
 
 
 def diagnosed(
-    spec: TrainingSpec, state: TrainState, class_rows: Sequence[int], num_steps: int
+    spec: TrainingSpec,
+    state: TrainState,
+    class_rows: Sequence[int],
+    num_steps: int,
+    shown: torch.Tensor,
 ) -> Diagnostics:
-    """The diagnostics of a student that tells classes apart; ``class_rows`` are labelled rows."""
+    """The diagnostics of a student that tells classes apart.
+
+    ``class_rows`` are labelled rows [C]; teacher and student are compared on ``shown``, images
+    float32 [N, C, H, W] or features.
+    """
     moment = Moment(num_steps - 1, num_steps)
     everything = True  # meta labels: each row learns the label that it was given
     if (term := spec.objective.consistency) is not None:
@@ -48,6 +59,7 @@ def diagnosed(
         in_step=state.running.tally.told(accepts_all=everything),
         term_weights=term_weights(spec, moment),
         teacher_distance=distance(state.teacher, state.student),
+        teacher_disagreement=disagreement(state.teacher, state.student, shown),
         teacher_queue=queue_length(state.snapshots),
     )
 
@@ -90,6 +102,15 @@ def distance(teacher: nn.Module, student: nn.Module) -> float | None:
     apart, whole = torch.stack(parts).double().sum(dim=0).tolist()
     found = math.sqrt(apart / whole) if whole > 0 else math.nan
     return found if math.isfinite(found) else None
+
+
+@torch.no_grad()
+def disagreement(teacher: nn.Module, student: nn.Module, shown: torch.Tensor) -> float | None:
+    """Share of the images [N, ...] to which the two give different classes; both then evaluate."""
+    if teacher is student:
+        return None
+    first, second = (network.eval()(shown).argmax(dim=1) for network in (teacher, student))
+    return float((first != second).double().mean())
 
 
 def queue_length(snapshots: Snapshots) -> int | None:

@@ -37,6 +37,8 @@ CHECKPOINT = "checkpoint.safetensors"
 TEACHER, STUDENT, MODEL = "teacher.safetensors", "student.safetensors", "model.json"
 REPORT_EVERY_S = 0.2
 TOLD_IN_STEP = ("accepted_share", "mean_confidence", "entropy_of_mean", "not_finite")
+SHOWN_AT_END = 256
+"""Rows on which teacher and student are compared after the last step."""
 STOP_EVERY_STEPS = 8
 """Workers agree on stopping this often; one at a time would leave the others waiting."""
 
@@ -159,7 +161,8 @@ def begin_classes(
 
     def told() -> Diagnostics:
         known = rows.class_rows(job.num_classes).tolist()
-        return diagnosed(job.training, state, known, job.num_steps)
+        shown = rows.shown(SHOWN_AT_END, worker.device)
+        return diagnosed(job.training, state, known, job.num_steps, shown)
 
     return _Begun(state, fitted, told, _counts(rows))
 

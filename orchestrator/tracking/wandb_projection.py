@@ -28,6 +28,7 @@ START_S = 20.0
 SERVICE = "wandb-core"
 SCORES = ("validation/*", "test/*", "selection/*", "round_s", "work_s", "alarms")
 BY_ROUND = (*SCORES, "in_step/*", "loss/*", "loss_weight/*", "teacher/*")
+TOLD_OF_TEACHER = ("distance", "disagreement", "queue")
 """What is drawn over rounds; the rest is drawn over training steps."""
 
 
@@ -266,7 +267,7 @@ def _of_training(event: Event) -> dict[str, Any]:
     """Terms, their weights, the teacher, and what training steps accepted of the pool."""
     terms = {f"loss/{name}": value for name, value in event.get("terms", {}).items()}
     terms |= {f"loss_weight/{k}": v for k, v in event.get("term_weights", {}).items()}
-    found = {name: event.get(f"teacher_{name}") for name in ("distance", "queue")}
+    found = {name: event.get(f"teacher_{name}") for name in TOLD_OF_TEACHER}
     terms |= {f"teacher/{name}": value for name, value in found.items()}
     seen = dict(event.get("in_step") or {})
     terms |= _by_number("in_step/class", seen.pop("class_rows", ()))

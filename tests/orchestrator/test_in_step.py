@@ -53,6 +53,7 @@ def test_a_run_of_fixmatch_records_what_its_steps_accepted_by_class(one_round):
     assert only.terms["consistency_accepted"] > 0
     assert only.term_weights["consistency"] == 1
     assert 0 < only.teacher_distance < 1
+    assert 0 <= only.teacher_disagreement < 1
 
 
 def test_a_collapsed_one_round_run_raises_the_alarm(one_round):

@@ -1,9 +1,12 @@
 """What a training tells of itself at its end."""
 
+from dataclasses import replace
+
 import torch
 
-from tests.trainables.students import BATCH, SPECS, constant, network, train
-from trainables.diagnostics import diagnosed, distance, term_weights
+from tests.trainables.students import BATCH, SPECS, constant, data, network, train
+from trainables.batches import TrainingSet
+from trainables.diagnostics import diagnosed, disagreement, distance, term_weights
 from trainables.objective import ConsistencyTerm, EntropyTerm, Objective
 from trainables.partners import SelfMeta
 from trainables.schedules import Linear, Moment
@@ -12,6 +15,7 @@ from trainables.student import TrainingSpec
 from trainables.teachers import QueueMean
 
 ROWS = (3, 2, 2, 2)
+SHOWN = data().shown(8, torch.device("cpu"))
 
 
 def test_weights_are_those_of_the_moment():
@@ -43,16 +47,39 @@ def test_the_distance_is_a_share_of_the_students_norm():
     assert distance(constant([float("nan"), 0.1, 0.1, 0.1]), one) is None
 
 
+def test_teacher_and_student_disagree_on_a_share_of_the_rows_they_are_shown():
+    one = network()
+    first, second = constant([0.7, 0.1, 0.1, 0.1]), constant([0.1, 0.7, 0.1, 0.1])
+    assert disagreement(one, one, SHOWN) is None
+    assert disagreement(network(), one, SHOWN) == 0
+    assert disagreement(first, second, SHOWN) == 1
+    told = one.eval()(SHOWN).argmax(dim=1)
+    assert disagreement(one, first, SHOWN) == (told != 0).double().mean()
+    one.train(), first.train()
+    assert disagreement(one, first, SHOWN) == (told != 0).double().mean(), "as they evaluate"
+
+
+def test_rows_shown_are_spread_over_the_pool_or_what_there_is():
+    rows, cpu = data(), torch.device("cpu")
+    assert rows.pool is not None and rows.selected is not None
+    assert torch.equal(rows.shown(19, cpu), rows.pool.images(range(19), cpu))
+    assert torch.equal(rows.shown(3, cpu), rows.pool.images([0, 9, 18], cpu))
+    assert len(rows.shown(100, cpu)) == 19
+    assert len(replace(rows, pool=None).shown(100, cpu)) == len(rows.selected)
+    assert len(TrainingSet(rows.labelled).shown(100, cpu)) == len(rows.labelled)
+
+
 def test_a_queue_tells_how_many_snapshots_it_holds():
     rule = QueueMean(length=3, push_every=2)
     spec = TrainingSpec(batch=BATCH, teacher=rule)
     for steps, held in ((3, 2), (9, 3)):
         state, _ = train(spec, steps=steps)
-        told = diagnosed(spec, state, ROWS, steps)
+        told = diagnosed(spec, state, ROWS, steps, SHOWN)
         assert told.teacher_queue == held
         assert told.teacher_distance > 0
+        assert 0 <= told.teacher_disagreement <= 1
     state, _ = train(SPECS["sgd"])
-    assert diagnosed(SPECS["sgd"], state, ROWS, 5).teacher_queue is None
+    assert diagnosed(SPECS["sgd"], state, ROWS, 5, SHOWN).teacher_queue is None
 
 
 def test_whether_steps_mean_to_accept_everything_is_asked_of_their_last_moment():
@@ -61,4 +88,4 @@ def test_whether_steps_mean_to_accept_everything_is_asked_of_their_last_moment()
         goal = Objective(consistency=ConsistencyTerm(selector=selector))
         spec = TrainingSpec(batch=BATCH, objective=goal)
         state, _ = train(spec, steps=3)
-        assert diagnosed(spec, state, ROWS, 3).in_step.accepts_all is wanted
+        assert diagnosed(spec, state, ROWS, 3, SHOWN).in_step.accepts_all is wanted

@@ -55,7 +55,7 @@ def test_what_training_steps_accept_reaches_wandb_over_steps_and_over_rounds():
     scores = {"validation": {"score": 1.0}, "test": {"score": 1.0}}
     ended = {"event": "round_finished", "round": 0, "seconds": 1.0, "accepted": None}
     ended |= {"precision": None, "in_step": told, "terms": {"teacher_h": 0.1, "loss": None}}
-    ended |= {"teacher_distance": 0.25, "teacher_queue": None}
+    ended |= {"teacher_distance": 0.25, "teacher_disagreement": 0.5, "teacher_queue": None}
     step = {"event": "progress", "unit": "steps", "step_in_round": 5, "round": 0, "loss": 2.0}
     step |= {"images_per_s": 7.0, "loss/consistency_accepted": 0.5, "in_step/not_finite": 0.0}
     send(Run(), step)
@@ -64,6 +64,7 @@ def test_what_training_steps_accept_reaches_wandb_over_steps_and_over_rounds():
     assert sent[0]["train/in_step/not_finite"] == 0
     assert (sent[1]["in_step/accepted_share"], sent[1]["in_step/class/1"]) == (0.5, 1)
     assert (sent[1]["loss/teacher_h"], sent[1]["teacher/distance"]) == (0.1, 0.25)
+    assert sent[1]["teacher/disagreement"] == 0.5
     assert not sent[1].keys() & {"in_step/mean_confidence", "loss/loss", "teacher/queue"}
 
 
