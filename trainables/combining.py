@@ -1,14 +1,13 @@
 """Several label sources to one belief per row.
 
-A combiner is fitted on a sample of rows (label models are; the others need no fit) and applied row
-by row.
+A combiner is fitted, on a sample of rows if it needs one, and applied row by row.
 
 Legend: M sources, N rows, C classes.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Annotated, Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -22,7 +21,7 @@ from trainables.ensembles import (
     mean_log_probs,
     spread_of_label,
 )
-from trainables.label_models import Votes, medoid
+from trainables.label_models import Votes, medoid, triplet_weights
 from trainables.spec import Spec
 
 
@@ -37,6 +36,7 @@ class Mean(Spec):
     """The mean of the sources' probabilities."""
 
     kind: Literal["mean"] = "mean"
+    needs_sample: ClassVar[bool] = False
     average: Literal["arithmetic", "geometric"] = "arithmetic"
     """'arithmetic', or 'geometric' and normalised: a product of experts."""
 
@@ -55,6 +55,7 @@ class ConfidenceVote(Spec):
     """
 
     kind: Literal["confidence_vote"] = "confidence_vote"
+    needs_sample: ClassVar[bool] = False
     temperature: Annotated[float, Field(gt=0, le=10)] = 0.5
     """Probabilities are raised to 1/temperature first."""
 
@@ -75,6 +76,7 @@ class Choose(Spec):
     """
 
     kind: Literal["choose"] = "choose"
+    needs_sample: ClassVar[bool] = False
     by: Literal["variance", "entropy", "confidence"] = "variance"
     """The larger variance over the classes, the lower entropy, or the larger confidence."""
 
@@ -103,6 +105,7 @@ class First(Spec):
     """
 
     kind: Literal["first"] = "first"
+    needs_sample: ClassVar[bool] = False
 
     def fit(self, sample: np.ndarray) -> Combined:
         del sample
@@ -117,20 +120,40 @@ class Medoid(Spec):
 
     An outlier among the sources moves nothing, however sure it is. Source: the weighted distance of
     Shin et al., Universalizing weak supervision, ICLR 2022, arXiv:2112.03865, over the sources'
-    distributions; see `trainables.label_models.medoid`.
+    distributions; see `trainables.label_models.medoid` and `triplet_weights` there.
     """
 
     kind: Literal["medoid"] = "medoid"
+    weights: Literal["equal", "triplets"] = "equal"
+    """All sources count alike, or each as the distances between three say how near it is to the
+    truth; those are fitted on at most 16,384 rows."""
+
+    @property
+    def needs_sample(self) -> bool:
+        """Whether it is fitted on rows."""
+        return self.weights == "triplets"
 
     def fit(self, sample: np.ndarray) -> Combined:
-        del sample
-        return self
+        equal = np.ones(len(sample))
+        return _Nearest(triplet_weights(_apart(sample)) if self.needs_sample else equal)
+
+
+@dataclass(frozen=True)
+class _Nearest:
+    """A fitted medoid."""
+
+    weights: np.ndarray
+    """Of each source, float64 [M]."""
 
     def log_probs(self, told: np.ndarray) -> np.ndarray:
-        probs = np.exp(told.astype(np.float64))
-        apart = [np.abs(probs - each).sum(axis=2) / 2 for each in probs]
-        best = medoid(np.stack(apart).transpose(2, 1, 0))
+        best = medoid(_apart(told), self.weights)
         return np.asarray(told[best, np.arange(told.shape[1])])
+
+
+def _apart(told: np.ndarray) -> np.ndarray:
+    """Total variation between each two sources on each row, float64 [N, M, M]."""
+    probs = np.exp(told.astype(np.float64))
+    return np.stack([np.abs(probs - each).sum(axis=2) / 2 for each in probs]).transpose(2, 1, 0)
 
 
 class LabelModel(Spec):
@@ -141,12 +164,14 @@ class LabelModel(Spec):
     """
 
     kind: Literal["label_model"] = "label_model"
-    model: Literal["majority", "one_coin", "dawid_skene"] = "dawid_skene"
-    """Equal votes; one accuracy for each source; a confusion matrix for each source."""
+    needs_sample: ClassVar[bool] = True
+    model: Literal["majority", "one_coin", "triplets", "dawid_skene"] = "dawid_skene"
+    """Equal votes; one accuracy for each source, by EM or from how often three agree; a confusion
+    matrix for each source."""
     abstain_below: Annotated[float, Field(ge=0, le=1)] = 0.0
     """A source that is less confident does not vote on the row."""
     multiplicity: Annotated[float, Field(ge=1, le=100)] = 1.0
-    """One-coin votes count this many times less: for sources that err together."""
+    """Votes of one accuracy count this many times less: for sources that err together."""
 
     def fit(self, sample: np.ndarray) -> Combined:
         votes = Votes(self._votes(sample), sample.shape[2])
@@ -154,6 +179,8 @@ class LabelModel(Spec):
             return _Voted(self, votes.majority().labels)
         if self.model == "one_coin":
             return _Voted(self, votes.one_coin(multiplicity=self.multiplicity).labels)
+        if self.model == "triplets":
+            return _Voted(self, votes.one_coin_of_triplets(multiplicity=self.multiplicity).labels)
         return _Voted(self, votes.dawid_skene().labels)
 
     def _votes(self, told: np.ndarray) -> np.ndarray:
@@ -186,6 +213,7 @@ class Specialists(Spec):
     """
 
     kind: Literal["specialists"] = "specialists"
+    needs_sample: ClassVar[bool] = False
     trust: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the specialists in the result; 0 leaves the sources that know all classes."""
 

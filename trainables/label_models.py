@@ -1,4 +1,4 @@
-"""Label models: the votes of several label sources become one distribution, or value, per row.
+"""Label models: the votes of several label sources become one distribution per row.
 
 A model is fitted on a table of votes and then reads any row on its own, so a pool may be cut into
 blocks in any way. EM runs on the distinct rows of the table and their counts, so the order of the
@@ -8,7 +8,6 @@ Legend: N rows, M sources, C classes, P distinct rows.
 """
 
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import numpy as np
 
@@ -19,9 +18,7 @@ START_ACCURACY = 0.7
 CLIP = (0.05, 0.95)
 """Accuracies that EM leaves no source beyond (house rule)."""
 LEAST = 1e-12
-"""Correlations, and variances beside the largest one, below this count as zero."""
-LEAST_EIGENVALUE = 1e-3
-"""Differences of sources this small, beside the largest eigenvalue, get no weight (house rule)."""
+"""Sources that agree by no more than this above chance tell nothing of a third."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +142,36 @@ class Votes:
             model = replace(model, prior=balance, accuracy=found.clip(*CLIP))
         return model
 
+    def one_coin_of_triplets(self, *, multiplicity: float = 1.0) -> OneCoin:
+        """Accuracies in closed form, from how often each two of three sources agree.
+
+        With c = (C accuracy - 1) / (C - 1) for what a source has above chance, sources that err
+        independently agree in a share (1 + (C - 1) c_i c_j) / C of rows, which gives
+        O_ij = c_i c_j. Each triplet says that O_ij O_ik = c_i^2 O_jk; c_i^2 is its least-squares
+        solution over all of them. Two sources are thought equally good; one alone is taken for as
+        good as EM starts with.
+
+        Source: Fu et al., Fast and three-rious, ICML 2020, arXiv:2002.11955, and Shin et al.,
+        Universalizing weak supervision, ICLR 2022, arXiv:2112.03865. Departs from the papers: least
+        squares, in which a source of noise spoils no other; no source is worse than chance.
+        """
+        num_sources = self.table.shape[1]
+        voted = self.table >= 0
+        together = voted[:, :, None] & voted[:, None, :]
+        agree = together & (self.table[:, :, None] == self.table[:, None, :])
+        share, known = _over_pairs(agree.astype(np.float64), together)
+        rest = max(1, self.num_classes - 1)
+        above = ((self.num_classes * share - 1) / rest).clip(min=0) * known
+        if num_sources == 2:
+            square, found = above[0, 1].repeat(2), known[0, 1].repeat(2)
+        else:
+            square = np.einsum("ij,ik,jk->i", above, above, above)
+            found = np.einsum("ij,ik,jk->i", known, known, above**2)
+        usable = found > LEAST
+        chance = np.sqrt((square / np.where(usable, found, 1)).clip(0, 1))
+        accuracy = np.where(usable, (1 + rest * chance) / self.num_classes, START_ACCURACY)
+        return OneCoin(_prior(None, self.num_classes), accuracy.clip(*CLIP), multiplicity)
+
     def dawid_skene(self, known: np.ndarray | None = None, *, smoothing: float = 0.1) -> DawidSkene:
         """Confusions and prior by EM from the majority vote, ``smoothing`` added to every count.
 
@@ -169,73 +196,30 @@ class Votes:
         return model
 
 
-@dataclass(frozen=True)
-class Combination:
-    """The linear combination of real-valued votes with the least expected squared error.
+def triplet_weights(distances: np.ndarray) -> np.ndarray:
+    """What each source is worth, float64 [M] in (0, 1]: 1 over its mean distance from the truth.
 
-    For the votes cast in a row, Sigma_truth,votes Sigma_votes^-1 (votes - their means) + mean.
+    ``distances`` [N, M, M] are those of `medoid`, between labels of any kind. Where they are the
+    squares of Euclidean ones, as total variation is, and errors independent and zero in mean, the
+    mean distances of a source to two others less that between those two are twice its own to the
+    truth. No source counts as nearer than a hundredth of the mean distance (house rule).
+
+    Source: the continuous triplets of Shin et al., Universalizing weak supervision, ICLR 2022,
+    arXiv:2112.03865. Departs from the paper: the mean over all triplets of sources of which every
+    two labelled a row together; a source in none is worth what the mean of the others is.
     """
-
-    mean: float
-    """Mean of the truth, and the value of a row without votes."""
-    source_means: np.ndarray
-    """Mean vote of each source, float64 [M]."""
-    covariance: np.ndarray
-    """Covariance of the sources with each other, float64 [M, M]."""
-    with_truth: np.ndarray
-    """Covariance of each source with the truth, float64 [M]."""
-
-    def values(self, votes: np.ndarray) -> np.ndarray:
-        """Values float64 [N] of votes float64 [N, M]; NaN abstains."""
-        votes = _checked_values(votes, len(self.with_truth))
-        voted = ~np.isnan(votes)
-        patterns, which = np.unique(voted, axis=0, return_inverse=True)
-        weights = np.zeros(patterns.shape)
-        for p, pattern in enumerate(patterns):
-            weights[p, pattern] = self.weights(np.flatnonzero(pattern))
-        parts = np.where(voted, votes - self.source_means, 0) * weights[which.reshape(-1)]
-        return np.asarray(self.mean + parts.sum(axis=1))
-
-    def weights(self, sources: np.ndarray) -> np.ndarray:
-        """Weights float64 of those sources, int64 indices, if only they vote."""
-        among = self.covariance[np.ix_(sources, sources)]
-        own = among.diagonal()
-        vary = own > LEAST * self.covariance.diagonal().max()
-        scale = np.where(vary, 1 / np.sqrt(np.where(vary, own, 1)), 0)
-        inverse = np.linalg.pinv(among * np.outer(scale, scale), LEAST_EIGENVALUE, hermitian=True)
-        return np.asarray(scale * (inverse @ (scale * self.with_truth[sources])))
-
-
-def triplet(votes: np.ndarray, mean: float, variance: float) -> Combination:
-    """The combination of real-valued votes [N, M], NaN abstains, for a truth of known moments.
-
-    A source's covariance with the truth is sqrt(|O_ij O_ik Var(Y) / O_jk|), the median over the
-    triplets it is in, where O is the sources' covariance and errors are independent.
-
-    Source: Shin et al., Universalizing weak supervision, ICLR 2022, arXiv:2112.03865. Departs from
-    the paper: votes are centred and may be missing; no correlation with the truth exceeds 1; one
-    source is taken for the truth itself and two for equally good ones; a source without a usable
-    triplet counts as saying nothing; O is made positive semi-definite.
-    """
-    if not variance > 0:
-        raise ValueError(f"variance must be above 0, got {variance}")
-    votes = _checked_values(votes, votes.shape[-1])
-    voted = ~np.isnan(votes)
-    counts = np.maximum(1, voted.sum(axis=0))
-    least = np.where(voted, votes, np.inf).min(axis=0, initial=np.inf)
-    least = np.where(np.isfinite(least), least, 0)  # so a constant source is constant to the bit
-    above = np.where(voted, votes - least, 0)
-    excess = above.sum(axis=0) / counts
-    centred = np.where(voted, above - excess, 0)
-    pairs = voted.T.astype(np.float64) @ voted
-    covariance = centred.T @ centred / np.maximum(1, pairs)
-    covariance[(pairs < 2) & ~np.eye(len(pairs), dtype=bool)] = np.nan
-    with_truth = _with_truth(covariance, variance)
-    implied = np.outer(with_truth, with_truth) / variance
-    covariance = np.where(np.isnan(covariance), implied, covariance)
-    values, vectors = np.linalg.eigh(covariance)
-    covariance = (vectors * values.clip(min=0)) @ vectors.T
-    return Combination(mean, least + excess, covariance, with_truth)
+    distances = _checked_distances(distances)
+    seen = ~np.isnan(distances)
+    mean, known = _over_pairs(np.where(seen, distances, 0), seen)
+    among = np.einsum("ij,ik,jk->i", known, known, known)
+    twice = 2 * np.einsum("ij,ik,jk->i", mean, known, known)
+    twice -= np.einsum("ij,ik,jk->i", known, known, mean)
+    if not among.any() or not mean.any():
+        return np.ones(len(mean))
+    least = mean.sum() / known.sum() / 100
+    error = twice / np.maximum(1, 2 * among)
+    error = np.maximum(np.where(among > 0, error, error[among > 0].mean()), least)
+    return np.asarray(least / error)
 
 
 def medoid(distances: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -247,10 +231,8 @@ def medoid(distances: np.ndarray, weights: np.ndarray | None = None) -> np.ndarr
     Source: the weighted distance of Shin et al., Universalizing weak supervision, ICLR 2022,
     arXiv:2112.03865. Departs from the paper: only labels that a source proposed are candidates.
     """
-    distances = np.ascontiguousarray(distances, np.float64)
+    distances = _checked_distances(distances)
     num = distances.shape[-1]
-    if distances.ndim != 3 or num < 1 or distances.shape[1] != num:
-        raise ValueError(f"distances must be [N, M, M], got {distances.shape}")
     votes = ~np.isnan(distances.diagonal(axis1=1, axis2=2))
     among = votes[:, :, None] & votes[:, None, :]
     if np.isnan(distances[among]).any():
@@ -269,11 +251,12 @@ def _checked(votes: np.ndarray, num_sources: int, num_classes: int) -> np.ndarra
     return votes
 
 
-def _checked_values(votes: np.ndarray, num_sources: int) -> np.ndarray:
-    votes = np.ascontiguousarray(votes, np.float64)
-    if votes.ndim != 2 or votes.shape[1] != num_sources or np.isinf(votes).any():
-        raise ValueError(f"votes must be [N, {num_sources}], finite or NaN, got {votes.shape}")
-    return votes
+def _checked_distances(distances: np.ndarray) -> np.ndarray:
+    distances = np.ascontiguousarray(distances, np.float64)
+    num = distances.shape[-1]
+    if distances.ndim != 3 or num < 1 or distances.shape[1] != num:
+        raise ValueError(f"distances must be [N, M, M], got {distances.shape}")
+    return distances
 
 
 def _weights(weights: np.ndarray | None, num_sources: int) -> np.ndarray:
@@ -317,23 +300,11 @@ def _counted(rows: np.ndarray, mass: np.ndarray, smoothing: float) -> DawidSkene
     return DawidSkene(balance / balance.sum(), confusion)
 
 
-def _with_truth(covariance: np.ndarray, variance: float) -> np.ndarray:
-    """Covariance of each source with the truth, float64 [M], from that among sources [M, M].
+def _over_pairs(values: np.ndarray, together: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over the rows in which two sources voted ``together``, and 1 where there were any, or 0.
 
-    NaN stands for two sources never seen together.
+    Values are [N, M, M], 0 elsewhere; both results are float64 [M, M] with a diagonal of 0.
     """
-    most = np.sqrt(covariance.diagonal() * variance)
-    if len(most) == 1:
-        return most
-    usable = np.abs(covariance) > LEAST * np.outer(most, most) / variance
-    if len(most) == 2:  # O_12 = r^2 sd_1 sd_2 with r the correlation of either with the truth
-        square = abs(covariance[0, 1]) * variance / most.prod() if usable[0, 1] else 0.0
-        return np.asarray(most * min(1.0, square**0.5))
-    found = np.zeros(len(most))
-    for i in range(len(most)):
-        others = np.array(list(combinations(np.delete(np.arange(len(most)), i).tolist(), 2)))
-        j, k = others[usable[others[:, 0], others[:, 1]]].T
-        square = np.abs(covariance[i, j] * covariance[i, k] * variance / covariance[j, k])
-        square = square[~np.isnan(square)]
-        found[i] = np.median(np.sqrt(square)) if len(square) else 0
-    return np.minimum(found, most)
+    rows = together.sum(axis=0) * (1 - np.eye(together.shape[1]))
+    known = (rows > 0).astype(np.float64)
+    return values.sum(axis=0) * known / np.maximum(1, rows), known

@@ -12,19 +12,19 @@ from orchestrator.jobs.shards import Over, Shard, shard_name
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.beliefs import Beliefs
-from trainables.combining import Combined, LabelModel, combined
+from trainables.combining import Combined, combined
 from trainables.sample import Sample, limit_of, sample
 
 
 def run_combining(job: CombineJob, over: Over) -> Outcome:
-    """Fit the combiner if it is one that is fitted, then combine shard by shard."""
+    """Fit the combiner, then combine shard by shard."""
     parts = over(partial(combine_shards, job, fit_combiner(job, over)))
     return gather_combined(job, [shard for part in parts for shard in part])
 
 
 def fit_combiner(job: CombineJob, over: Over) -> Combined:
-    """The combiner, fitted on a sample of the pool if it is one that is fitted."""
-    if not isinstance(job.combine, LabelModel):
+    """The combiner, fitted on a sample of the pool if it needs one."""
+    if not job.combine.needs_sample:
         return job.combine.fit(np.zeros((len(job.predictions), 0, job.num_classes)))
     limit = limit_of(len(job.predictions) * job.num_classes)
     merged = reduce(lambda a, b: a.merge(b, limit), over(partial(sample_shards, job)))

@@ -25,7 +25,7 @@ from tests.orchestrator.label_sources import (
 from tests.orchestrator.test_plan import plan, same_steps
 from tests.orchestrator.test_play import ROUND
 from trainables.beliefs import DOUBT
-from trainables.combining import LabelModel, Mean, combined
+from trainables.combining import LabelModel, Mean, Medoid, combined
 
 pytestmark = pytest.mark.usefixtures("label_functions")
 
@@ -38,8 +38,9 @@ def make(make_config):
     return lambda *overrides: make_config(*SHORT, *overrides)
 
 
-def test_students_of_a_round_vote_remember_and_are_filtered(make):
-    config = make(*STUDENTS)
+@pytest.mark.parametrize("combine", [LabelModel(), Medoid(weights="triplets")], ids=str)
+def test_students_of_a_round_vote_remember_and_are_filtered(make, combine):
+    config = make(*STUDENTS, f"recipe.labelling.combine={json.dumps(combine.plain())}")
     record = play(config)
     steps = ["train", "train-1", "train-2", "score", "label", "label-1", "label-2", "combine"]
     assert [list(r.steps) for r in record.rounds] == [[*steps, "select", "audit"]] * 2
@@ -48,8 +49,7 @@ def test_students_of_a_round_vote_remember_and_are_filtered(make):
         told = [believed(config, record, number, s) for s in ("label", "label-1", "label-2")]
         found = believed(config, record, number, "combine")
         logs = np.stack([each.log_probs for each in told])
-        fitted = LabelModel().fit(logs)
-        expected = combined(fitted, found.example_ids, logs, before, 0.3)
+        expected = combined(combine.fit(logs), found.example_ids, logs, before, 0.3)
         assert np.exp(found.log_probs) == pytest.approx(np.exp(expected.log_probs), abs=1e-4)
         for name in DOUBT:
             assert (getattr(found.doubt, name) == getattr(expected.doubt, name)).all()

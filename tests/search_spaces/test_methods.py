@@ -115,7 +115,9 @@ READ_WHERE = {
     "recipe.targets.temperature": lambda r: r.targets.kind == "soft",
     "recipe.training.objective.selected.normalise": lambda r: r.targets.weight.kind != "one",
     "recipe.labelling.students": lambda r: r.policy.num_rounds > 1,
-    "recipe.labelling.combine.multiplicity": lambda r: r.labelling.combine.model == "one_coin",
+    "recipe.labelling.combine.multiplicity": lambda r: (
+        r.labelling.combine.model in ("one_coin", "triplets")
+    ),
     "recipe.labelling.remember": lambda r: r.policy.num_rounds > 2,
     "recipe.policy.start": lambda r: r.policy.num_rounds > 1,
     "recipe.policy.pool": lambda r: r.policy.num_rounds > 2 and r.training.batch.selected > 0,

@@ -33,9 +33,11 @@ EVERY = (
     Choose(by="confidence"),
     First(),
     Medoid(),
+    Medoid(weights="triplets"),
     LabelModel(model="majority"),
     LabelModel(model="one_coin"),
     LabelModel(model="one_coin", multiplicity=2),
+    LabelModel(model="triplets"),
     LabelModel(model="dawid_skene"),
     LabelModel(model="dawid_skene", abstain_below=0.5),
 )
@@ -134,6 +136,19 @@ def test_the_source_nearest_to_all_others_is_the_medoid_and_a_sure_outlier_moves
     assert probs(Mean(), twice)[0].argmax() == 0
 
 
+def test_triplets_tell_a_medoid_which_of_its_sources_to_follow():
+    stream = np.random.default_rng(0)
+    truth = stream.integers(0, 3, 600)
+    noise = np.array([0.3, 3, 3, 3])[:, None, None] * stream.normal(size=(4, 600, 3))
+    logits = 3 * np.eye(3)[truth] + noise
+    rows = logits - np.logaddexp.reduce(logits, axis=2, keepdims=True)
+    right = {
+        weights: (probs(Medoid(weights=weights), rows).argmax(axis=1) == truth).mean()
+        for weights in ("equal", "triplets")
+    }
+    assert right["triplets"] > right["equal"] + 0.05
+
+
 def test_a_majority_is_the_shares_of_the_votes():
     assert probs(LabelModel(model="majority"), THREE)[0] == pytest.approx([2 / 3, 1 / 3, 0])
 
@@ -157,10 +172,10 @@ def test_a_label_model_learns_which_source_to_trust():
     rows = logs(0.02 + 0.94 * np.eye(3)[np.stack([votes(r) for r in (0.95, 0.45, 0.45)])])
     accuracy = {
         model: float((probs(LabelModel(model=model), rows).argmax(axis=1) == truth).mean())
-        for model in ("majority", "one_coin", "dawid_skene")
+        for model in ("majority", "one_coin", "triplets", "dawid_skene")
     }
     assert accuracy["majority"] < 0.9
-    assert min(accuracy["one_coin"], accuracy["dawid_skene"]) > 0.93
+    assert min(accuracy[each] for each in ("one_coin", "triplets", "dawid_skene")) > 0.93
 
 
 @every_combiner

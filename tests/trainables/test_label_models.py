@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainables.label_models import DawidSkene, OneCoin, Votes, medoid, triplet
+from trainables.label_models import DawidSkene, OneCoin, Votes, medoid, triplet_weights
 
 UNIFORM = np.full(3, 1 / 3)
 EVERY = {
@@ -11,6 +11,7 @@ EVERY = {
     "one coin": lambda votes: votes.one_coin(),
     "one coin with a prior": lambda votes: votes.one_coin(estimate_prior=True),
     "one coin of copies": lambda votes: votes.one_coin(multiplicity=2),
+    "one coin of triplets": lambda votes: votes.one_coin_of_triplets(),
     "dawid skene": lambda votes: votes.dawid_skene(),
 }
 every_model = pytest.mark.parametrize("fit", EVERY.values(), ids=EVERY)
@@ -33,15 +34,6 @@ _, GAPPY = simulated([0.9, 0.7, 0.6], num_rows=200, silent=0.3)
 
 def right(labels, truth):
     return float((labels.argmax(axis=1) == truth).mean())
-
-
-def measured(deviations, num_rows=4000, silent=0.0):
-    """Truth [N] and real-valued votes [N, M] with independent errors, all 10 too high."""
-    stream = np.random.default_rng(0)
-    truth = stream.normal(3, 2, num_rows)
-    votes = truth[:, None] + stream.normal(size=(num_rows, len(deviations))) * deviations + 10
-    votes[stream.random(votes.shape) < silent] = np.nan
-    return truth, votes
 
 
 def test_the_one_coin_model_has_its_golden_posteriors():
@@ -218,8 +210,8 @@ def test_known_rows_alone_give_their_counts():
         lambda: Votes(VOTES, 3).dawid_skene(smoothing=0),
         lambda: OneCoin(UNIFORM, np.array([1.0])),
         lambda: DawidSkene(UNIFORM, np.eye(3)[None]),
-        lambda: triplet(np.zeros((3, 3)), 0, 0),
-        lambda: triplet(np.full((3, 3), np.inf), 0, 1),
+        lambda: Votes(VOTES, 3).one_coin_of_triplets(multiplicity=0.5),
+        lambda: triplet_weights(np.zeros((2, 3))),
         lambda: medoid(np.zeros((2, 3))),
         lambda: medoid(np.array([[[0, np.nan], [1, 0]]])),
     ],
@@ -230,92 +222,105 @@ def test_what_makes_no_sense_is_refused(wrong):
 
 
 @pytest.mark.parametrize("silent", [0.0, 0.3])
-def test_triplets_find_what_each_source_has_of_the_truth(silent):
-    truth, votes = measured([0.3, 0.6, 1.0, 2.0], silent=silent)
-    model = triplet(votes, truth.mean(), truth.var())
-    assert model.with_truth / truth.var() == pytest.approx(np.ones(4), abs=0.05)
-    error = ((model.values(votes) - truth) ** 2).mean()
-    cast = (~np.isnan(votes)).sum(axis=1)
-    plain = np.where(cast, np.nansum(votes - 10, axis=1) / np.maximum(1, cast), truth.mean())
-    assert error < 0.5 * ((plain - truth) ** 2).mean()
-    if not silent:
-        assert error == pytest.approx(1 / (1 / np.array([0.3, 0.6, 1, 2]) ** 2).sum(), rel=0.05)
+def test_triplets_find_the_accuracies_of_em_without_a_start(silent):
+    wanted = [0.9, 0.8, 0.7, 0.6]
+    truth, votes = simulated(wanted, num_rows=4000, silent=silent)
+    model = Votes(votes, 3).one_coin_of_triplets()
+    assert model.accuracy == pytest.approx(wanted, abs=0.04)
+    assert model.accuracy == pytest.approx(Votes(votes, 3).one_coin().accuracy, abs=0.04)
+    assert right(model.labels(votes), truth) > right(
+        Votes(votes, 3).majority().labels(votes), truth
+    )
 
 
-def test_a_source_of_noise_gets_no_weight():
-    truth, votes = measured([0.3, 0.6, 1.0])
-    noise = np.random.default_rng(5).normal(0, 3, (len(truth), 1))
-    model = triplet(np.concatenate([votes, noise], axis=1), truth.mean(), truth.var())
-    assert abs(model.weights(np.arange(4))[3]) < 0.02
+def test_three_sources_that_agree_as_their_accuracies_say_give_them_exactly():
+    """2 classes, 0.9, 0.8, 0.7: above chance 0.8, 0.6, 0.4, so agreement 0.74, 0.66, 0.62."""
+    accuracy, rows, counts = np.array([0.9, 0.8, 0.7]), [], []
+    for errors in np.ndindex(2, 2, 2):
+        chance = np.where(errors, 1 - accuracy, accuracy).prod()
+        rows += [errors, 1 - np.array(errors)]  # of class 0 and of class 1
+        counts += [round(1000 * chance)] * 2
+    votes = np.repeat(np.array(rows), counts, axis=0)
+    agreement = [(votes[:, i] == votes[:, j]).mean() for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert agreement == pytest.approx([0.74, 0.66, 0.62])
+    assert Votes(votes, 2).one_coin_of_triplets().accuracy == pytest.approx(accuracy)
 
 
-@pytest.mark.parametrize("num_sources", [1, 2, 3, 5])
-def test_sources_that_are_the_truth_are_given_back(num_sources):
-    truth, _ = measured([1.0], num_rows=50)
-    votes = np.repeat(truth[:, None], num_sources, axis=1)
-    model = triplet(votes, truth.mean(), truth.var())
-    assert model.values(votes) == pytest.approx(truth, abs=1e-9)
+def test_a_source_of_noise_is_at_chance_and_spoils_no_other():
+    _, votes = simulated([0.9, 0.8, 0.7, 1 / 3], num_rows=8000)
+    assert Votes(votes, 3).one_coin_of_triplets().accuracy == pytest.approx(
+        [0.9, 0.8, 0.7, 1 / 3], abs=0.04
+    )
 
 
-def test_values_follow_their_rows_and_not_their_sources():
-    truth, votes = measured([0.3, 0.6, 1.0, 2.0], num_rows=200, silent=0.3)
-    model = triplet(votes, truth.mean(), truth.var())
-    whole = model.values(votes)
-    parts = [model.values(part) for part in np.array_split(votes, 7)]
-    assert (np.concatenate(parts) == whole).all()
-    order = np.random.default_rng(1).permutation(len(votes))
-    assert (model.values(votes[order]) == whole[order]).all()
-    turned = votes[:, [3, 1, 0, 2]]
-    again = triplet(turned[order], truth.mean(), truth.var()).values(turned)
-    assert again == pytest.approx(whole, abs=1e-9)
+def test_two_sources_are_thought_equally_good_and_one_as_good_as_em_starts_with():
+    _, votes = simulated([0.8, 0.8], num_rows=4000)
+    pair = Votes(votes, 3).one_coin_of_triplets().accuracy
+    assert pair[0] == pair[1] == pytest.approx(0.8, abs=0.03)
+    assert Votes(votes[:, :1], 3).one_coin_of_triplets().accuracy == pytest.approx([0.7])
+
+
+def test_sources_never_seen_together_do_not_spoil_the_triplets_of_others():
+    wanted = [0.9, 0.8, 0.7, 0.8, 0.6]
+    _, votes = simulated(wanted, num_rows=8000)
+    votes[::2, 0] = -1
+    votes[1::2, 1] = -1
+    assert Votes(votes, 3).one_coin_of_triplets().accuracy == pytest.approx(wanted, abs=0.05)
+
+
+def squares(deviations, num_rows=4000, silent=0.0):
+    """Squared distances [N, M, M] of points in the plane with independent errors."""
+    stream = np.random.default_rng(0)
+    shape = (num_rows, len(deviations), 2)
+    places = stream.normal(size=shape) * np.array(deviations)[:, None]
+    apart = ((places[:, :, None] - places[:, None]) ** 2).sum(axis=-1)
+    gone = stream.random(shape[:2]) < silent
+    apart[gone[:, :, None] | gone[:, None, :]] = np.nan
+    return apart
+
+
+@pytest.mark.parametrize("silent", [0.0, 0.3])
+def test_triplets_weigh_sources_by_how_far_they_are_from_the_truth(silent):
+    deviations = np.array([0.3, 0.6, 1.0, 2.0])
+    found = triplet_weights(squares(deviations, silent=silent))
+    assert found[1:] / found[1] == pytest.approx((0.6 / deviations[1:]) ** 2, rel=0.1)
+    assert found[0] > 2.5 * found[1]
+
+
+def test_triplets_weigh_three_sources_by_hand():
+    """Distances 3, 5, 6: twice those from the truth are 2, 4, 8."""
+    apart = np.array([[[0, 3, 5], [3, 0, 6], [5, 6, 0]]])
+    found = triplet_weights(apart)
+    assert found / found[0] == pytest.approx([1, 1 / 2, 1 / 4])
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    "votes",
+    "apart",
     [
-        np.full((4, 3), np.nan),
-        np.zeros((0, 3)),
-        np.zeros((0, 2)),
-        np.array([[1.0]]),
-        np.full((3, 2), 0.1),
-        np.array([[0.1, 1, 2, 3], [0.1, 2, 3, 5], [0.1, 5, 4, 4]]),
-        np.array([[1, np.nan, np.nan], [np.nan, 1, np.nan], [2, np.nan, 3]]),
+        np.zeros((0, 3, 3)),
+        np.full((4, 3, 3), np.nan),
+        np.zeros((4, 3, 3)),
+        1.0 - np.eye(2)[None],
+        np.zeros((4, 1, 1)),
     ],
-    ids=["all abstain", "none", "none of two", "one", "constant", "one constant", "never together"],
+    ids=["no rows", "all abstain", "all alike", "two", "one"],
 )
-def test_odd_real_votes_give_numbers(votes):
-    found = triplet(votes, 2.0, 1.0).values(votes)
-    assert found.shape == votes.shape[:1]
-    assert np.isfinite(found).all()
-    silent = np.isnan(votes).all(axis=1)
-    assert (found[silent] == 2).all()
+def test_sources_that_nothing_tells_apart_are_worth_the_same(apart):
+    assert (triplet_weights(apart) == 1).all()
 
 
-def test_sources_never_seen_together_do_not_spoil_the_triplets_of_others():
-    truth, votes = measured([0.3, 0.6, 1.0, 2.0, 1.0])
-    votes[::2, 0] = np.nan
-    votes[1::2, 1] = np.nan
-    model = triplet(votes, truth.mean(), truth.var())
-    assert model.with_truth / truth.var() == pytest.approx(np.ones(5), abs=0.1)
+def test_a_source_in_no_triplet_is_worth_what_the_others_are_on_average():
+    apart = squares([0.5, 1.0, 2.0, 1.0])
+    apart[:, 3, :] = apart[:, :, 3] = np.nan
+    error = 1 / triplet_weights(apart)
+    assert error[3] == pytest.approx(error[:3].mean())
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_few_rows_with_gaps_still_give_moments_that_can_be(seed):
-    stream = np.random.default_rng(seed)
-    votes = stream.normal(size=(6, 5))
-    votes[stream.random(votes.shape) < 0.5] = np.nan
-    model = triplet(votes, 0.0, 2.0)
-    most = np.sqrt(2.0 * model.covariance.diagonal()) + 1e-9
-    assert (model.with_truth <= most).all()
-    assert np.linalg.eigvalsh(model.covariance).min() > -1e-9
-
-
-def test_two_sources_are_thought_equally_good():
-    truth, votes = measured([1.0, 1.0])
-    model = triplet(votes, truth.mean(), truth.var())
-    assert model.with_truth / truth.var() == pytest.approx([1, 1], abs=0.05)
-    assert model.weights(np.arange(2)) == pytest.approx([4 / 9, 4 / 9], abs=0.02)
+def test_a_source_nearer_than_can_be_is_worth_a_bounded_share():
+    found = triplet_weights(squares([0.0, 0.0, 1.0]))
+    assert 0 < found[2] < 0.05
+    assert found[:2] == pytest.approx(1)
 
 
 def points(seed, num_rows=20, num=5):
