@@ -20,6 +20,29 @@ torch.set_num_threads(1)
 
 MakeConfig = Callable[..., RunConfig]
 
+LONGEST = (
+    "test_gains",
+    "test_learning",
+    "test_chaos",
+    "test_label_source_laws",
+    "test_landmarks",
+    "test_engines",
+    "test_sweep_chaos",
+    "test_play",
+    "test_session",
+    "test_label_sources",
+    "test_methods",
+    "test_extension",
+)
+"""Files of tests that take minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files begin first, so that no process is left alone with one at the end."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
 QUICK: dict[str, Any] = {
     "name": "quick",
     "method": "class_balanced_curriculum",
