@@ -66,13 +66,19 @@ def diagnosed(
 
 def diagnosed_points(spec: LandmarkTraining, state: TrainState, num_steps: int) -> Diagnostics:
     """The diagnostics of a student that finds points."""
-    last, term = Moment(num_steps - 1, num_steps), spec.consistency
-    everything = term is None or last.value(term.threshold) <= 0
-    weights = {name: getattr(spec.objective, name) for name in ("centre", "offset", "selected")}
-    weights |= {"consistency": term.weight} if term is not None else {}
+    last, both = Moment(num_steps - 1, num_steps), spec.two_sources
+    bound = next((each.threshold for each in (spec.consistency, both) if each is not None), 0.0)
+    goal = spec.objective
+    weights = {name: last.value(getattr(goal, name)) for name in ("centre", "offset", "selected")}
+    if spec.consistency is not None:
+        weights["consistency"] = last.value(spec.consistency.weight)
+    if both is not None:
+        weight, heat, structure = map(last.value, (both.weight, both.heat, both.structure))
+        weights["points"] = weight
+        weights |= {"calm_agreement": weight * heat, "calm_structure": weight * structure}
     return Diagnostics(
-        in_step=state.running.tally.told(accepts_all=everything),
-        term_weights={name: last.value(value) for name, value in weights.items()},
+        in_step=state.running.tally.told(accepts_all=last.value(bound) <= 0),
+        term_weights=weights,
         teacher_distance=distance(state.teacher, state.student),
         teacher_queue=queue_length(state.snapshots),
     )

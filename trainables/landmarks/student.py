@@ -131,18 +131,19 @@ class _Stepper:
         with torch.no_grad(), autocast(self._spec.precision, self._worker.device):
             asked = self._calm if self._spec.two_sources.told_by == "calm" else self._student
             fused = act.fused(asked.network, frames)
+        told = counted_points(fused.peak, fused.weight > 0, self._worker)
+        self._state.running.tally.see_later(told, moment.share)
         images, drawn = torch.cat([batch.images, frames.images]), len(frames.images)
         maps = self._maps(self._student, images, moment, "radical")
         known, here = cut(maps, (rows, drawn))
         terms = self.known.of(known, batch, moment) | act.radical(here, fused)
-        told = self._move(self._student, terms, rate)
+        ended = self._move(self._student, terms, rate)
         maps = self._maps(self._calm, torch.cat([images, frames.beside]), moment, "calm")
         known, here, beside = cut(maps, (rows, drawn, drawn))
         terms = self.known.of(known, batch, moment) | act.calm(here, beside)
         found = self._move(self._calm, terms, rate)
-        told |= {f"calm_{term}": value for term, value in found.items()}
         act.exchange(self._calm.network, self._student.network, self._state.snapshots)
-        return told
+        return ended | {f"calm_{term}": value for term, value in found.items()}
 
     def _consistent(self, moment: Moment) -> KnownBatch | None:
         """Pool rows in a strong view, with the points that the teacher finds in the weak one."""

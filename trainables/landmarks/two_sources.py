@@ -32,6 +32,8 @@ class Fused:
     """Where they lie, [b, K, 2]; NaN where no source is sure."""
     weight: Tensor
     """1 where a point is to be learned, else 0, [b, K]."""
+    peak: Tensor
+    """How sure tracking is of each point, [b, K]."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class TwoSourceStep:
         detected = nearest_candidate(candidates, tracked.points)
         points = fuse(tracked.points, detected, self.moment.value(spec.tracking))
         sure = tracked.peak >= self.moment.value(spec.threshold)
-        return Fused(points, sure.to(points))
+        return Fused(points, sure.to(points), tracked.peak)
 
     def radical(self, here: Maps, fused: Fused) -> dict[str, Tensor]:
         """What the radical network learns: the fused points."""

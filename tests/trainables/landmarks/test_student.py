@@ -294,10 +294,22 @@ def test_a_fit_learns_where_the_points_are():
 # ---- what steps accept
 
 
+def bounded(kind: str, threshold: float) -> LandmarkTraining:
+    """A training whose steps learn the pool's points from this peak on."""
+    field, term = {
+        "mean teacher": (
+            "consistency",
+            PointConsistency(weight=1.0, threshold=threshold, strong=FLIPPED),
+        ),
+        "two sources": ("two_sources", TwoSources(weight=1.0, threshold=threshold)),
+    }[kind]
+    return SPECS[kind].model_copy(update={field: term})
+
+
+@pytest.mark.parametrize("kind", ["mean teacher", "two sources"])
 @pytest.mark.parametrize(("threshold", "share"), [(0.0, None), (1.0, 0.0)])
-def test_points_that_steps_accept_are_counted_by_name(threshold, share):
-    term = PointConsistency(weight=1.0, threshold=threshold, strong=FLIPPED)
-    spec = SPECS["mean teacher"].model_copy(update={"consistency": term})
+def test_points_that_steps_accept_are_counted_by_name(kind, threshold, share):
+    spec = bounded(kind, threshold)
     told = diagnosed_points(spec, train(spec, steps=8)[0], 8).in_step
     assert told.rows == 2 * spec.batch.pool * NUM  # a quarter of the steps
     assert sum(told.class_rows) == told.accepted_share * told.rows
@@ -308,8 +320,17 @@ def test_points_that_steps_accept_are_counted_by_name(threshold, share):
     assert diagnosed_points(alone, train(alone)[0], STEPS).in_step is None
 
 
-def test_counts_of_points_survive_an_interruption():
-    spec, kept = SPECS["mean teacher"], []
+def test_weights_of_both_networks_are_told():
+    both = TwoSources(weight=0.5, heat=2.0, structure=0.1)
+    spec = SPECS["two sources"].model_copy(update={"two_sources": both})
+    told = diagnosed_points(spec, train(spec)[0], STEPS).term_weights
+    assert told["points"] == 0.5
+    assert (told["calm_agreement"], told["calm_structure"]) == (1, 0.05)
+
+
+@pytest.mark.parametrize("kind", ["mean teacher", "two sources"])
+def test_counts_of_points_survive_an_interruption(kind):
+    spec, kept = SPECS[kind], []
 
     def leave(progress, state) -> None:
         if progress.step == 7:

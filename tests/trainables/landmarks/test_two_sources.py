@@ -181,7 +181,7 @@ def maps(heat: torch.Tensor) -> Maps:
 @pytest.mark.parametrize("learns", ["points", "heatmaps"])
 def test_the_radical_network_comes_nearer_to_the_fused_points(learns):
     goal = torch.tensor([[[8.0, 8.0], [20.0, 12.0], [14.0, 22.0]]])
-    fused = Fused(goal, torch.ones(1, NUM))
+    fused = Fused(goal, torch.ones(1, NUM), torch.ones(1, NUM))
     heat = heat_of(goal + 3).clamp_min(-8).requires_grad_()
     before = (peaks(heat, STRIDE).points - goal).norm(dim=2).detach()
     move = torch.optim.Adam([heat], 0.1)
@@ -197,9 +197,9 @@ def test_the_radical_network_comes_nearer_to_the_fused_points(learns):
 def test_points_of_no_weight_teach_nothing(learns):
     goal = torch.tensor([[[8.0, 8.0], [20.0, 12.0], [14.0, 22.0]]])
     heat = heat_of(goal + 3).requires_grad_()
-    act(learns=learns).radical(maps(heat), Fused(goal, torch.tensor([[1.0, 0, 0]])))[
-        "points"
-    ].backward()
+    act(learns=learns).radical(
+        maps(heat), Fused(goal, torch.tensor([[1.0, 0, 0]]), torch.ones(1, NUM))
+    )["points"].backward()
     assert heat.grad[0, 0].any()
     assert not heat.grad[0, 1:].any()
 
