@@ -16,7 +16,7 @@ test: $(INSTALLED)  ## lint, types and the quick tests
 	$(BIN)/mypy
 	$(PYTEST) -m "not slow and not gpu"
 
-test-slow: $(INSTALLED)  ## tests that kill processes or train for longer
+test-slow: $(INSTALLED)  ## whole runs and their laws; tests that train for longer or kill processes
 	$(PYTEST) -m "slow and not gpu and not chaos"
 
 chaos: $(INSTALLED)  ## processes, nodes and storage that fail for minutes; launchers on real clusters

@@ -15,11 +15,6 @@ from orchestrator.signals import StopRequest
 from orchestrator.store.store import Store
 
 
-def slow(value: Any) -> Any:
-    """A parameter whose test is left to the slow ones."""
-    return pytest.param(value, marks=pytest.mark.slow)
-
-
 def chaos(value: Any) -> Any:
     """A parameter whose test is left to `make chaos`."""
     return pytest.param(value, marks=[pytest.mark.slow, pytest.mark.chaos])

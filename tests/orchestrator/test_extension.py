@@ -11,6 +11,8 @@ from orchestrator.store.store import Store
 from tests.orchestrator.helpers import addresses, computed, play
 from tests.orchestrator.test_plan import named, plan, same_steps
 
+pytestmark = pytest.mark.slow
+
 FUNCTIONS = """
 import numpy as np
 def grey(label, count, seed):

@@ -14,6 +14,8 @@ from tests.orchestrator.helpers import play, table_of
 from tests.orchestrator.label_sources import SHORT, believed, chosen, written
 from trainables.neighbours import directions, prototypes
 
+pytestmark = pytest.mark.slow
+
 NEAR = "recipe.calibrators=[{kind: neighbours, k: 5}]"
 COMPACT = "recipe.selector={kind: compactness}"
 REWARD = ("recipe.selector={kind: reward, steps: 20}", "recipe.labelling.out_of_fold=2")

@@ -12,6 +12,8 @@ from orchestrator.store.store import Store
 from orchestrator.tracking.tracker import read_events
 from tests.orchestrator.helpers import play
 
+pytestmark = pytest.mark.slow
+
 ONE_ROUND = (
     "method=fixmatch",
     "recipe.policy.num_rounds=1",
@@ -120,7 +122,6 @@ def test_a_run_whose_tables_pass_by_plan_raises_no_alarm_of_full_coverage(make_c
     assert any("nothing back" in alarm for alarm in loose.rounds[0].alarms)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_steps_accept_the_same_on_ray_as_in_this_process(one_round, tmp_path):
     here = play(one_round(FIXMATCH))

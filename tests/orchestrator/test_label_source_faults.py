@@ -171,6 +171,7 @@ def test_a_source_whose_labels_are_no_numbers_is_told_from_a_student_that_diverg
     assert "learning_rate" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", ["first", "all"])
 def test_filters_of_passes_hold_before_round_zero_too(make, rounds):
     config = make(*PASSES, "recipe.filters=[{kind: spread}]", foreign(rounds=rounds))

@@ -12,7 +12,7 @@ from orchestrator.runs import RunRecord
 from orchestrator.session import play_run
 from orchestrator.steps import Steps
 from orchestrator.store.store import Store
-from tests.orchestrator.helpers import addresses, chaos, computed, play, slow, table_of
+from tests.orchestrator.helpers import addresses, chaos, computed, play, table_of
 from tests.orchestrator.label_sources import (
     EARLIER,
     PASSES,
@@ -27,7 +27,7 @@ from tests.orchestrator.label_sources import (
 from tests.orchestrator.test_plan import named, plan, same_steps
 from tests.orchestrator.test_play import StopAt
 
-pytestmark = pytest.mark.usefixtures("label_functions")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("label_functions")]
 
 
 @pytest.fixture
@@ -42,9 +42,7 @@ def stopped_and_resumed(config: RunConfig, question: int) -> RunRecord:
     return play(config)
 
 
-@pytest.mark.parametrize(
-    "sources", [PASSES, slow((*PASSES, foreign(rounds="all"))), slow(STUDENTS)]
-)
+@pytest.mark.parametrize("sources", [PASSES, (*PASSES, foreign(rounds="all")), STUDENTS])
 def test_predictions_do_not_depend_on_how_many_rows_are_labelled_at_once(make, tmp_path, sources):
     one = make(*sources)
     other = make(*sources, "placement.label_rows_per_pass=17", f"store={tmp_path / 'other'}")
@@ -59,7 +57,7 @@ def test_predictions_do_not_depend_on_how_many_rows_are_labelled_at_once(make, t
             assert found.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
 
 
-@pytest.mark.parametrize("question", [14, *(slow(n) for n in (2, 25, 29))])
+@pytest.mark.parametrize("question", [2, 14, 25, 29])
 def test_checkpoints_survive_an_interrupted_training(make, tmp_path, question):
     config = make(*EARLIER)
     other = config.model_copy(update={"store": str(tmp_path / "other")})
@@ -107,7 +105,7 @@ def test_a_run_does_exactly_the_steps_of_its_plan_and_finds_all_of_them_again(ma
     assert addresses(again) == addresses(record)
 
 
-@pytest.mark.parametrize("question", [4, *(slow(n) for n in (0, 2, 7, 25, 60))])
+@pytest.mark.parametrize("question", [0, 2, 4, 7, 25, 60])
 def test_stopped_anywhere_and_started_again_equals_uninterrupted(make, tmp_path, question):
     config = make(*STUDENTS[:1], foreign(rounds="all"))
     other = config.model_copy(update={"store": str(tmp_path / "other")})
@@ -119,7 +117,6 @@ def test_stopped_anywhere_and_started_again_equals_uninterrupted(make, tmp_path,
         assert table_of(config.store, kind, address).equals(table_of(other.store, kind, address))
 
 
-@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize(

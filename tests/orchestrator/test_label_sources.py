@@ -27,7 +27,7 @@ from tests.orchestrator.test_play import ROUND
 from trainables.beliefs import DOUBT
 from trainables.combining import LabelModel, Mean, Medoid, combined
 
-pytestmark = pytest.mark.usefixtures("label_functions")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("label_functions")]
 
 
 FIRST = ["cross_label-before", "select-before", "audit-before"]

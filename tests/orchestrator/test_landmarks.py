@@ -20,10 +20,12 @@ from orchestrator.sweep.opening import open_sweep
 from orchestrator.sweep.session import play_sweep
 from orchestrator.sweep.study import Study
 from tests.orchestrator.dots import SIDE, write_dots
-from tests.orchestrator.helpers import addresses, chaos, computed, play, slow, table_of
+from tests.orchestrator.helpers import addresses, chaos, computed, play, table_of
 from tests.orchestrator.test_play import StopAt
 from tests.orchestrator.tracking.wandb_files import offline_files
 from trainables.landmarks.tables import floats_of, pairs_of
+
+pytestmark = pytest.mark.slow
 
 ROUNDS = (
     "recipe.policy.num_rounds=2",
@@ -86,7 +88,7 @@ def scores(record: RunRecord) -> list:
 
 
 @every_method
-@pytest.mark.parametrize("question", [3, 7, *(slow(n) for n in (0, 5, 11, 12))])
+@pytest.mark.parametrize("question", [0, 3, 5, 7, 11, 12])
 def test_stopped_anywhere_and_started_again_equals_uninterrupted(make, tmp_path, method, question):
     config = make(method)
     with pytest.raises(Interrupted):
@@ -153,7 +155,6 @@ def test_small_shards_change_no_choice_and_points_by_rounding_alone(make, tmp_pa
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 @every_method
 def test_the_ray_engine_writes_the_tables_of_the_local_engine(make, tmp_path, ray_cluster, method):
     local = make(method)
@@ -167,7 +168,6 @@ def test_the_ray_engine_writes_the_tables_of_the_local_engine(make, tmp_path, ra
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["landmark_rounds", chaos("tsal")])
 def test_one_and_two_training_workers_agree_at_one_global_batch(
     make, tmp_path, ray_cluster, method
@@ -270,7 +270,6 @@ def test_two_sources_play_on_clips_and_on_still_images(make, tmp_path, clips):
     assert np.isfinite(list(loss.metrics["loss"].values())).all()
 
 
-@pytest.mark.slow
 def test_rounds_learn_where_the_dots_are(make_dots_config):
     config = make_dots_config(
         "recipe.policy.num_rounds=2",

@@ -1,5 +1,7 @@
 """The plan of a run says, without doing anything, what a run then does."""
 
+import pytest
+
 from orchestrator.data.dataset import Dataset
 from orchestrator.plan import PlannedStep, plan_run
 from orchestrator.runs import RunRecord
@@ -39,6 +41,7 @@ def test_without_a_last_labelling_the_plan_ends_with_a_score(make_config):
     assert plan(make_config("recipe.policy.label_last=false"))[-1].step == "score"
 
 
+@pytest.mark.slow
 def test_a_run_does_exactly_the_steps_of_its_plan_and_the_plan_finds_them(make_config):
     config = make_config("recipe.labelling.out_of_fold=2", "recipe.policy.start=warm")
     before = plan(config)

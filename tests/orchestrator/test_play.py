@@ -33,6 +33,7 @@ def test_the_same_run_again_takes_every_step_from_the_store(make_config):
     assert [r.test for r in second.rounds] == [r.test for r in first.rounds]
 
 
+@pytest.mark.slow
 def test_another_threshold_reuses_round_zero_and_its_predictions(make_config):
     play(make_config())
     record = play(make_config("recipe.selector={kind: threshold, threshold: 0.6}"))
@@ -41,6 +42,7 @@ def test_another_threshold_reuses_round_zero_and_its_predictions(make_config):
     assert (0, "label") not in computed(record)
 
 
+@pytest.mark.slow
 def test_placement_and_name_change_nothing(make_config):
     first = play(make_config())
     record = play(make_config("name=other", "placement.label_rows_per_pass=17"))
@@ -87,6 +89,7 @@ def test_the_delivered_round_is_chosen_on_validation_alone(make_config):
     assert record.best_round == values.index(max(values))
 
 
+@pytest.mark.slow
 def test_keeping_the_pool_never_changes_a_label_once_given(make_config):
     config = make_config(
         "recipe.policy.pool=keep",
@@ -115,6 +118,7 @@ def test_soft_targets_are_distributions_and_weights_are_confidences(make_config)
     assert np.allclose(weight, target.max(axis=1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_out_of_fold_predictions_reach_the_selector_that_asks_for_them(make_config):
     config = make_config(
         "recipe.labelling.out_of_fold=3",
@@ -138,6 +142,7 @@ def test_a_selection_of_nothing_ends_the_run_and_says_so(make_config):
     assert record.stopped.startswith("the selection is empty")
 
 
+@pytest.mark.slow
 def test_a_consistency_term_trains_on_pool_rows_from_its_round_on(make_config):
     config = make_config(
         "recipe.training.batch.pool=32",
@@ -162,6 +167,7 @@ class StopAt(StopRequest):
         return self._left < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("question", [0, 5, 20, 34, 40, 60])
 def test_stopped_anywhere_and_started_again_equals_uninterrupted(make_config, tmp_path, question):
     config = make_config()
@@ -178,6 +184,7 @@ def test_stopped_anywhere_and_started_again_equals_uninterrupted(make_config, tm
         assert files[0] == files[1]
 
 
+@pytest.mark.slow
 def test_cutting_batches_is_refused_where_batch_norm_would_change_the_result(make_config):
     with pytest.raises(ConfigError, match="batch norm"):
         play(make_config("placement.rows_per_pass=16"))
@@ -187,6 +194,7 @@ def test_cutting_batches_is_refused_where_batch_norm_would_change_the_result(mak
     assert addresses(cut) == addresses(whole)
 
 
+@pytest.mark.slow
 def test_an_interrupted_replay_of_a_finished_run_keeps_its_record(make_config):
     config = make_config()
     whole = play(config)
@@ -197,6 +205,7 @@ def test_an_interrupted_replay_of_a_finished_run_keeps_its_record(make_config):
     assert [r.round for r in kept.rounds] == [0, 1]
 
 
+@pytest.mark.slow
 def test_any_timm_model_plays_at_any_size_and_channel_count(make_config):
     config = make_config(
         "recipe.student={kind: timm, name: test_resnet}",
@@ -209,6 +218,7 @@ def test_any_timm_model_plays_at_any_size_and_channel_count(make_config):
     assert label.identity["reads"]["form"] == {"fit": "crop", "size": 32, "channels": 3}
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_to_other_weights_at_another_address(make_config):
     plain = play(make_config())
     config = make_config("recipe.training.precision=bfloat16")

@@ -17,6 +17,7 @@ from orchestrator.tracking.tracker import read_events
 from tests.orchestrator.helpers import play
 
 
+@pytest.mark.slow
 def test_the_resolved_config_kept_with_a_run_plays_the_same_run(make_config):
     config = make_config("recipe.seed=3")
     record = play(config)
@@ -25,6 +26,7 @@ def test_the_resolved_config_kept_with_a_run_plays_the_same_run(make_config):
     assert play(kept).run == record.run
 
 
+@pytest.mark.slow
 def test_the_answer_for_machines_has_rounds_steps_and_metrics(make_config):
     answer = play(make_config()).answer()
     assert json.loads(json.dumps(answer)) == answer
@@ -37,6 +39,7 @@ def test_the_answer_for_machines_has_rounds_steps_and_metrics(make_config):
         assert 0 <= each["test"]["accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_the_event_log_tells_the_run_from_start_to_end(make_config):
     config = make_config()
     record = play(config)

@@ -79,6 +79,7 @@ def test_messages_hold_no_secret(selftrain, capsys, monkeypatch):
     assert capsys.readouterr().err.startswith("***.yaml: ")
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_module_with_the_same_exit_codes(tmp_path):
     command = [sys.executable, "-m", "orchestrator", "run", str(tmp_path / "none.yaml")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

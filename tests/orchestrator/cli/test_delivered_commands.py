@@ -9,6 +9,7 @@ import pytest
 from tests.orchestrator.helpers import split_of
 
 
+@pytest.mark.slow
 def test_the_commands_take_a_student_along_and_ask_it(selftrain, played, digits, tmp_path, capsys):
     assert selftrain("export", played.run, "--runs", played.config.runs, "--out", "student") == 0
     assert f"the student of round {played.best_round} of {played.run}" in capsys.readouterr().out

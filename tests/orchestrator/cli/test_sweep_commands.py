@@ -22,6 +22,7 @@ def test_what_is_no_duration_is_refused_with_an_example(text):
         seconds_of(text)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_planned_played_shown_and_its_steps_are_kept(
     selftrain,
     write,

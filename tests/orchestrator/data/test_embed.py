@@ -72,6 +72,7 @@ def embedded(few, weights, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_ids_splits_labels_and_hidden_labels_stay(few, embedded):
     old, new = Dataset(few), Dataset(embedded)
     assert new.manifest.embedding is not None
@@ -86,6 +87,7 @@ def test_ids_splits_labels_and_hidden_labels_stay(few, embedded):
     assert not new.files.exists(MADE_BY)
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_how_rows_are_cut(few, weights, embedded, tmp_path):
     make(few, tmp_path / "again", weights, rows_per_pass=7)
     for name in SPLITS:
@@ -174,6 +176,7 @@ def test_features_are_split_anew_like_images(few, embedded, tmp_path):
         assert row["features"] == by_id[row["example_id"]]
 
 
+@pytest.mark.slow
 def test_rounds_are_played_on_features(embedded, make_config):
     config = make_config(
         "recipe.student={kind: mlp, hidden: 32}", "recipe.policy.num_rounds=2", data=embedded

@@ -286,6 +286,7 @@ some_rows = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(some_rows, min_size=1, max_size=5))
 def test_whatever_the_rows_hold_they_are_prepared_or_complained_of(tmp_path_factory, content):

@@ -12,7 +12,7 @@ from orchestrator.store.store import Store
 from tests.orchestrator.helpers import addresses, play, table_of
 from tests.orchestrator.processes import end, start
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
 def files_of(store: str | Path, record, name: str) -> list:
@@ -45,7 +45,7 @@ def test_the_ray_engine_writes_the_tables_of_the_local_engine(make_config, refer
 
 
 @pytest.mark.parametrize(  # 70 fragments, which are selected from in Ray tasks, and one
-    "fragment_rows", [pytest.param(15, marks=pytest.mark.slow), 10_000]
+    "fragment_rows", [15, 10_000]
 )
 def test_the_number_of_shards_changes_no_row_of_a_table(
     make_config, reference, tmp_path, fragment_rows
@@ -63,7 +63,6 @@ def test_the_number_of_shards_changes_no_row_of_a_table(
             assert found.equals(wanted)
 
 
-@pytest.mark.slow
 def test_one_and_two_training_workers_agree_at_one_global_batch(make_config):
     """With group norm and no dropout the only difference is the order of float sums."""
     settings = [
@@ -90,7 +89,6 @@ def test_a_request_that_can_never_be_met_fails_at_once_and_says_what_is_missing(
         play(config)
 
 
-@pytest.mark.slow
 def test_ray_that_cannot_start_here_ends_the_run_with_75_and_what_to_look_at(
     make_config, monkeypatch, tmp_path
 ):

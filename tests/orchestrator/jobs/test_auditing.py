@@ -82,6 +82,7 @@ def test_a_run_reports_what_its_selections_hold_and_how_they_change(make_config)
     assert second.selection["entropy_of_mean"] == pytest.approx(entropy, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_with_folds_and_a_transport_reports_their_errors(make_config):
     config = make_config(
         "recipe.labelling.out_of_fold=2",

@@ -58,6 +58,7 @@ def test_rows_that_are_no_images_are_refused_with_the_reason_and_counted(
         assert not set(chosen["example_id"].to_pylist()) & set(bad)
 
 
+@pytest.mark.slow
 def test_too_many_refused_rows_stop_the_run_and_name_the_setting(make_config, digits, tmp_path):
     break_rows(digits, tmp_path / "broken", 30)
     config = make_config(data=tmp_path / "broken")
@@ -68,6 +69,7 @@ def test_too_many_refused_rows_stop_the_run_and_name_the_setting(make_config, di
     assert play(allowed).status == "finished"
 
 
+@pytest.mark.slow
 def test_averaging_with_the_mirror_image_makes_both_agree(make_config):
     config = make_config("recipe.labelling.flips=true", "recipe.labelling.temperature=2.0")
     plain = make_config()
@@ -79,6 +81,7 @@ def test_averaging_with_the_mirror_image_makes_both_agree(make_config):
     assert max(averaged["confidence"].to_pylist()) < max(single["confidence"].to_pylist())
 
 
+@pytest.mark.slow
 def test_labelling_in_bfloat16_says_nearly_the_same_in_float32(make_config):
     tables = [
         table_of(c.store, "label", play(c).rounds[0].steps["label"].address)

@@ -109,6 +109,7 @@ def test_an_error_that_was_waited_for_is_not_waited_for_again():
     assert act.calls == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

@@ -26,6 +26,8 @@ from tests.orchestrator.helpers import computed, play
 from tests.orchestrator.sweep.helpers import RATE, SHARE
 from tests.orchestrator.tracking.wandb_files import header, history, offline_files
 
+pytestmark = pytest.mark.slow
+
 SPACE: dict[str, Any] = {SHARE: {"low": 0.1, "high": 0.9}}
 STEPS = 5
 """Steps of a round: train, score, label, select, audit."""

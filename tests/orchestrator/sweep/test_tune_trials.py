@@ -58,6 +58,7 @@ def test_on_ray_a_sweep_has_the_trials_and_values_that_it_has_in_one_process(
     assert ours.account.computed == theirs.account.computed
 
 
+@pytest.mark.slow
 @both_engines
 def test_a_sweep_logs_trials_as_spans_and_its_events_are_metrics(make_config, ray_cluster, engine):
     config = config_of(make_config, {SHARE: {"choices": [0.5, 0.2]}}, engine, sampler="grid")
@@ -104,6 +105,7 @@ def test_trials_side_by_side_are_as_many_as_were_asked_for_and_share_their_steps
     assert len(done) == len(set(done))
 
 
+@pytest.mark.slow
 @both_engines
 def test_a_trial_that_diverges_or_can_not_begin_fails_alone(make_config, ray_cluster, engine):
     space = {

@@ -18,6 +18,7 @@ def run(make_config):
     return record, config.runs / record.run
 
 
+@pytest.mark.slow
 def test_a_replay_is_one_clean_run_with_a_row_for_each_round(run, tmp_path):
     record, folder = run
     replay(record.run, record.config, folder, tmp_path / "again")
@@ -28,6 +29,7 @@ def test_a_replay_is_one_clean_run_with_a_row_for_each_round(run, tmp_path):
     assert [row["selection/accepted"] for row in rounds] == [r.accepted for r in record.rounds]
 
 
+@pytest.mark.slow
 def test_a_replay_holds_every_term_its_weight_thresholds_and_class_precision(run, tmp_path):
     record, folder = run
     replay(record.run, record.config, folder, tmp_path / "again")
@@ -68,6 +70,7 @@ def test_what_training_steps_accept_reaches_wandb_over_steps_and_over_rounds():
     assert not sent[1].keys() & {"in_step/mean_confidence", "loss/loss", "teacher/queue"}
 
 
+@pytest.mark.slow
 def test_rounds_that_were_logged_twice_count_once_in_a_replay(run, tmp_path):
     record, folder = run
     play(record.config)  # the same run again appends the same rounds to the log
@@ -78,6 +81,7 @@ def test_rounds_that_were_logged_twice_count_once_in_a_replay(run, tmp_path):
     assert [row["round"] for row in rounds] == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_live_run_has_the_runs_own_id_its_group_and_its_config(run, tmp_path):
     record, folder = run
     projection = WandbProjection(record.run, record.config, tmp_path / "live", "offline")
@@ -91,6 +95,7 @@ def test_a_live_run_has_the_runs_own_id_its_group_and_its_config(run, tmp_path):
     assert any(item.key == "recipe" for item in opened.config.update)
 
 
+@pytest.mark.slow
 def test_a_run_that_finds_everything_in_the_store_opens_no_wandb_run(run, tmp_path):
     record, _ = run
     projection = WandbProjection(record.run, record.config, tmp_path / "live", "offline")
@@ -99,6 +104,7 @@ def test_a_run_that_finds_everything_in_the_store_opens_no_wandb_run(run, tmp_pa
     assert not (tmp_path / "live").exists()
 
 
+@pytest.mark.slow
 def test_secrets_reach_no_file_of_a_run(make_config, tmp_path, monkeypatch):
     """A canary in the environment, in a tag and in a URI is found in nothing that is written."""
     canary = "canary-5b1d9e77c0"
@@ -114,6 +120,7 @@ def test_secrets_reach_no_file_of_a_run(make_config, tmp_path, monkeypatch):
     assert [p for p in written if canary.encode() in p.read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_a_broken_wandb_never_ends_a_run(make_config, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_DIR", "/proc/nowhere")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
