@@ -36,6 +36,7 @@ def test_the_plan_names_the_baseline_and_its_addresses(make_config):
     assert planned == addresses(play(config))
 
 
+@pytest.mark.slow
 def test_methods_that_differ_in_what_they_make_of_the_pool_share_one_baseline(make_config):
     one = play(make_config(*IN_STEP))
     other = play(
@@ -46,6 +47,7 @@ def test_methods_that_differ_in_what_they_make_of_the_pool_share_one_baseline(ma
     assert other.rounds[0].alone == one.rounds[0].alone
 
 
+@pytest.mark.slow
 def test_rounds_that_begin_with_labels_alone_have_no_second_baseline(make_config):
     record = play(make_config("recipe.policy.num_rounds=1"))
     assert "train-alone" not in record.rounds[0].steps

@@ -34,6 +34,7 @@ def hold(store: Path, **fields) -> None:
     Files(store).write(LEASE, json.dumps(content).encode())
 
 
+@pytest.mark.slow
 def test_a_finished_run_waits_for_nothing(make_config):
     config = make_config()
     record = play(config)
@@ -116,6 +117,7 @@ def test_an_interrupted_run_says_why_and_how_it_goes_on(make_config):
     assert last.endswith("run interrupted: stopped between rounds after 0 of them")
 
 
+@pytest.mark.slow
 def test_a_plan_names_the_first_step_and_field_in_which_it_differs_from_a_run(make_config):
     config = make_config()
     record = play(config)

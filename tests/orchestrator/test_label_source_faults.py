@@ -178,6 +178,7 @@ def test_filters_of_passes_hold_before_round_zero_too(make, rounds):
     assert play(config).status == "finished"
 
 
+@pytest.mark.slow
 def test_passes_that_are_remembered_keep_how_far_they_are_apart(make):
     config = make(*PASSES, "recipe.labelling.remember=0.3")
     record = play(config)
@@ -190,6 +191,7 @@ def test_passes_that_are_remembered_keep_how_far_they_are_apart(make):
     assert (spreads[1] > 0).any()
 
 
+@pytest.mark.slow
 def test_a_memory_that_disagrees_counts_as_a_source_that_disagrees(make):
     config = make(
         "recipe.labelling.remember=0.5", FILTERED, "recipe.training.teacher={kind: student}"
@@ -200,6 +202,7 @@ def test_a_memory_that_disagrees_counts_as_a_source_that_disagrees(make):
     assert record.rounds[1].accepted < 1047
 
 
+@pytest.mark.slow
 def test_passes_of_a_timm_network_with_dropout_differ(make):
     config = make(
         "recipe.labelling.passes=2",
@@ -223,6 +226,7 @@ def test_a_relative_path_means_the_same_in_every_process(make, tmp_path, monkeyp
     assert steps.cross_label_foreign().job.sources[0].checkpoint.is_absolute()
 
 
+@pytest.mark.slow
 def test_fold_students_that_no_step_reads_are_not_trained(make):
     config = make("recipe.labelling.out_of_fold=2", "recipe.policy.label_last=false")
     record = play(config)

@@ -52,6 +52,7 @@ def test_a_run_does_exactly_the_steps_of_its_plan_and_the_plan_finds_them(make_c
     assert all(line.in_store for line in after)
 
 
+@pytest.mark.slow
 def test_a_plan_knows_that_an_empty_selection_is_not_trained_on(make_config):
     config = make_config(
         "recipe.selector={kind: threshold, threshold: 1.0}",

@@ -60,6 +60,7 @@ def test_every_pool_row_is_predicted_exactly_once(make_config):
     assert np.allclose(probs.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_class_that_the_teacher_predicts_keeps_a_label(make_config):
     config = make_config("recipe.selector.share=0.001")
     for each in play(config).rounds:
@@ -107,6 +108,7 @@ def test_keeping_the_pool_never_changes_a_label_once_given(make_config):
     assert len(second) > len(first)
 
 
+@pytest.mark.slow
 def test_soft_targets_are_distributions_and_weights_are_confidences(make_config):
     config = make_config("recipe.targets={kind: soft, weight: {kind: confidence}}")
     record = play(config)

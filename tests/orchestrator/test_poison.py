@@ -47,6 +47,7 @@ def without_images(rows: pa.Table) -> pa.Table:
     return pa.table([rows["example_id"], images], schema=schemas.pool())
 
 
+@pytest.mark.slow
 def test_a_shard_of_which_no_row_is_an_image_is_refused_row_by_row(data, tmp_path):
     bad = change_fragment(data, 1, without_images)
     config = small_config(data, tmp_path / "run", "placement.most_refused_share=0.6")
@@ -62,6 +63,7 @@ def test_a_shard_of_which_no_row_is_an_image_is_refused_row_by_row(data, tmp_pat
         assert 0 < chosen.num_rows < len(found)
 
 
+@pytest.mark.slow
 def test_a_shard_without_rows_changes_nothing_for_the_others(data, tmp_path):
     change_fragment(data, 0, lambda rows: rows.slice(0, 0))
     config = small_config(data, tmp_path / "run")
@@ -80,6 +82,7 @@ def test_a_pool_without_a_single_row_left_ends_the_run_and_says_so(data, tmp_pat
     assert record.stopped is not None and record.stopped.startswith("the selection is empty")
 
 
+@pytest.mark.slow
 def test_a_selection_of_one_class_is_trained_on_and_raises_an_alarm(data, tmp_path):
     config = small_config(
         data,

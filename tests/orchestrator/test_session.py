@@ -72,6 +72,7 @@ def test_native_noise_goes_to_the_file_and_python_still_reaches_the_terminal(tmp
     assert capfd.readouterr().err == "a line for the user\nand afterwards\n"
 
 
+@pytest.mark.slow
 def test_plain_output_has_one_line_for_each_step_and_names_what_to_type_next(make_config, capfd):
     from orchestrator.session import play_run
     from orchestrator.signals import StopRequest

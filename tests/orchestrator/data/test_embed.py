@@ -99,6 +99,7 @@ def test_features_do_not_depend_on_how_rows_are_cut(few, weights, embedded, tmp_
         assert first.std() > 0
 
 
+@pytest.mark.slow
 def test_interrupted_is_uninterrupted(few, weights, embedded, tmp_path):
     out = tmp_path / "features"
     with pytest.raises(Interrupted, match="finished ones stay"):
@@ -198,6 +199,7 @@ def test_what_only_images_have_is_refused_all_at_once(embedded, make_config):
         assert part in str(told.value)
 
 
+@pytest.mark.slow
 def test_the_command_embeds_and_says_what_it_wrote(few, weights, tmp_path):
     out = str(tmp_path / "features")
     given = f"embed {few} --out {out} --model {MODEL} --checkpoint {weights} --size 32 --json"

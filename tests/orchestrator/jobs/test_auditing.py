@@ -56,6 +56,7 @@ def test_classes_as_among_the_labelled_rows_do_not_diverge():
     assert divergence((10, 0, 0), (2, 2, 4)) == pytest.approx(np.log(4))
 
 
+@pytest.mark.slow
 def test_a_run_reports_what_its_selections_hold_and_how_they_change(make_config):
     config = make_config()
     record = play(config)

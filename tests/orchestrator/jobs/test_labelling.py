@@ -30,6 +30,7 @@ def break_rows(source: Path, out: Path, number: int) -> list[str]:
     return table["example_id"].to_pylist()[:number]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("consistency", [False, True])
 def test_rows_that_are_no_images_are_refused_with_the_reason_and_counted(
     make_config, digits, tmp_path, consistency

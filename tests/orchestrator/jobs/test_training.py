@@ -54,6 +54,7 @@ def weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([each.detach().flatten() for each in model.parameters()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["restart", "warm"])
 def test_a_round_begins_with_the_weights_of_its_seed_or_of_the_teacher_before(make_config, start):
     record, store, (first, second) = still_rounds(make_config, start)

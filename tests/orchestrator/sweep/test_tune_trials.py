@@ -124,6 +124,7 @@ def test_a_trial_that_diverges_or_can_not_begin_fails_alone(make_config, ray_clu
     assert record.status == "finished"
 
 
+@pytest.mark.slow
 @both_engines
 def test_a_sweep_of_which_every_trial_fails_says_why_the_first_one_did(
     make_config, ray_cluster, engine

@@ -116,6 +116,7 @@ def test_unknown_events_say_nothing(readings):
     assert readings.of({"event": "something_new"}) == []
 
 
+@pytest.mark.slow
 def test_counters_rise_by_more_than_nothing_over_a_whole_run(make_config, readings):
     config = make_config()
     record = play(config)
@@ -134,6 +135,7 @@ def test_without_ray_readings_are_kept_up_to_a_bound_and_nothing_is_started():
     projection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_exports_what_was_heard_before_and_after_it_was_up():

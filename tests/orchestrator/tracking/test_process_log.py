@@ -116,6 +116,7 @@ def test_a_log_that_can_not_be_written_ends_no_work(tmp_path):
         tell("unheard")
 
 
+@pytest.mark.slow
 def test_a_run_logs_rounds_and_steps_as_spans_with_their_seconds(make_config):
     config = make_config()
     record = play(config)
