@@ -69,7 +69,8 @@ class RoundRecord(Spec):
     teacher_distance: float | None = None
     """Distance of the teacher's parameters from the student's, as a share of their norm."""
     teacher_disagreement: float | None = None
-    """Share of some pool rows to which teacher and student give different classes."""
+    """Share of some pool rows to which teacher and student give different classes; None where they
+    are one network, or the round draws on no such rows."""
     teacher_queue: int | None = None
     """Snapshots in the teacher's queue; None where it has none."""
     alarms: tuple[str, ...] = ()

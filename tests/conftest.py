@@ -21,26 +21,27 @@ torch.set_num_threads(1)
 MakeConfig = Callable[..., RunConfig]
 
 LONGEST = (
-    "test_gains",
-    "test_learning",
-    "test_chaos",
-    "test_label_source_laws",
-    "test_landmarks",
-    "test_engines",
-    "test_sweep_chaos",
-    "test_play",
-    "test_session",
-    "test_label_sources",
-    "test_methods",
-    "test_extension",
+    "test_gains.py",
+    "test_learning.py",
+    "test_chaos.py",
+    "test_label_source_laws.py",
+    "test_landmarks.py",
+    "engines/test_engines.py",
+    "sweep/test_sweep_chaos.py",
+    "test_play.py",
+    "sweep/test_session.py",
+    "test_label_sources.py",
+    "test_methods.py",
+    "test_extension.py",
 )
-"""Files of tests that take minutes."""
+"""Files of tests that take minutes, in `tests/orchestrator`."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files begin first, so that no process is left alone with one at the end."""
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+    folder = Path(__file__).with_name("orchestrator")
+    place = {folder / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
 QUICK: dict[str, Any] = {

@@ -3,7 +3,7 @@
 Legend: N rows of a source, B rows of it in the global batch, C classes, H height, W width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -102,14 +102,17 @@ class TrainingSet:
         }
         return replace(self, **shared)
 
-    def shown(self, most: int, device: torch.device) -> Tensor:
-        """Images of at most so many rows, evenly spaced.
+    def shown(self, most: int, at_once: int, device: torch.device) -> Iterator[Tensor]:
+        """Images of at most so many rows of the pool, evenly spaced, some at once.
 
-        They are of the pool, else of the selection, else labelled ones.
+        They are of the selection where no pool row is drawn, and none where neither is there.
         """
-        source = self.pool or self.selected or self.labelled
-        at = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
-        return source.images(at, device)
+        source = self.pool or self.selected
+        if source is None:
+            return
+        rows = np.linspace(0, len(source) - 1, min(most, len(source))).astype(np.int64)
+        for start in range(0, len(rows), at_once):
+            yield source.images(rows[start : start + at_once], device)
 
     def class_rows(self, num_classes: int) -> np.ndarray:
         """Labelled rows of each class, int64 [C]."""

@@ -4,7 +4,7 @@ Legend: C classes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -17,7 +17,9 @@ from trainables.state import TrainState
 from trainables.step_tally import InStep
 from trainables.student import TrainingSpec
 from trainables.teachers import Snapshots
+from trainables.update import Precision, autocast
 
+POINT_TERMS = ("centre", "offset", "selected")
 TERMS = ("labelled", "selected", "consistency", "balance", "entropy")
 
 
@@ -32,8 +34,9 @@ class Diagnostics(Spec):
     """Norm of the teacher's parameters less the student's, as a share of the norm of the student's;
     None where they are one network, or not finite."""
     teacher_disagreement: float | None = None
-    """Share of some rows, as they are stored, to which teacher and student give different classes;
-    None where they are one network."""
+    """Share of some pool rows, as they are stored, to which teacher and student give different
+    classes; None where they are one network, draw on no such rows, find points or are not finite.
+    """
     teacher_queue: int | None = None
     """Snapshots in the teacher's queue; None where it has none."""
 
@@ -43,12 +46,12 @@ def diagnosed(
     state: TrainState,
     class_rows: Sequence[int],
     num_steps: int,
-    shown: torch.Tensor,
+    shown: Iterable[torch.Tensor],
 ) -> Diagnostics:
     """The diagnostics of a student that tells classes apart.
 
-    ``class_rows`` are labelled rows [C]; teacher and student are compared on ``shown``, images
-    float32 [N, C, H, W] or features.
+    ``class_rows`` are labelled rows [C]; teacher and student are compared on ``shown``, blocks of
+    images float32 [B, C, H, W] or features, in the precision of the training.
     """
     moment = Moment(num_steps - 1, num_steps)
     everything = True  # meta labels: each row learns the label that it was given
@@ -59,7 +62,7 @@ def diagnosed(
         in_step=state.running.tally.told(accepts_all=everything),
         term_weights=term_weights(spec, moment),
         teacher_distance=distance(state.teacher, state.student),
-        teacher_disagreement=disagreement(state.teacher, state.student, shown),
+        teacher_disagreement=disagreement(state.teacher, state.student, shown, spec.precision),
         teacher_queue=queue_length(state.snapshots),
     )
 
@@ -68,14 +71,15 @@ def diagnosed_points(spec: LandmarkTraining, state: TrainState, num_steps: int) 
     """The diagnostics of a student that finds points."""
     last, both = Moment(num_steps - 1, num_steps), spec.two_sources
     bound = next((each.threshold for each in (spec.consistency, both) if each is not None), 0.0)
-    goal = spec.objective
-    weights = {name: last.value(getattr(goal, name)) for name in ("centre", "offset", "selected")}
+    known = {name: last.value(getattr(spec.objective, name)) for name in POINT_TERMS}
+    weights = dict(known)
     if spec.consistency is not None:
         weights["consistency"] = last.value(spec.consistency.weight)
     if both is not None:
         weight, heat, structure = map(last.value, (both.weight, both.heat, both.structure))
         weights["points"] = weight
         weights |= {"calm_agreement": weight * heat, "calm_structure": weight * structure}
+        weights |= {f"calm_{name}": value for name, value in known.items()}
     return Diagnostics(
         in_step=state.running.tally.told(accepts_all=last.value(bound) <= 0),
         term_weights=weights,
@@ -111,12 +115,28 @@ def distance(teacher: nn.Module, student: nn.Module) -> float | None:
 
 
 @torch.no_grad()
-def disagreement(teacher: nn.Module, student: nn.Module, shown: torch.Tensor) -> float | None:
-    """Share of the images [N, ...] to which the two give different classes; both then evaluate."""
+def disagreement(
+    teacher: nn.Module,
+    student: nn.Module,
+    shown: Iterable[torch.Tensor],
+    precision: Precision = "float32",
+) -> float | None:
+    """Share of images, in blocks [B, ...], to which the two give different classes.
+
+    Both are in evaluation mode after it. None where they are one network, which asks for no block,
+    where there is no image, and where a logit is not a number.
+    """
     if teacher is student:
         return None
-    first, second = (network.eval()(shown).argmax(dim=1) for network in (teacher, student))
-    return float((first != second).double().mean())
+    rows, apart = 0, 0
+    for images in shown:
+        with autocast(precision, images.device):
+            first, second = teacher.eval()(images), student.eval()(images)
+        if first.isnan().any() or second.isnan().any():
+            return None
+        rows += len(images)
+        apart += int((first.argmax(dim=1) != second.argmax(dim=1)).sum())
+    return apart / rows if rows else None
 
 
 def queue_length(snapshots: Snapshots) -> int | None:

@@ -16,9 +16,7 @@ ITERATIONS = 50
 START_ACCURACY = 0.7
 """What EM takes a source's accuracy for if it is told nothing (house rule)."""
 CLIP = (0.05, 0.95)
-"""Accuracies that EM leaves no source beyond (house rule)."""
-LEAST = 1e-12
-"""Sources that agree by no more than this above chance tell nothing of a third."""
+"""Accuracies that EM leaves no source beyond; triplets heed the higher one (house rule)."""
 
 
 @dataclass(frozen=True)
@@ -148,29 +146,34 @@ class Votes:
         With c = (C accuracy - 1) / (C - 1) for what a source has above chance, sources that err
         independently agree in a share (1 + (C - 1) c_i c_j) / C of rows, which gives
         O_ij = c_i c_j. Each triplet says that O_ij O_ik = c_i^2 O_jk; c_i^2 is its least-squares
-        solution over all of them. Two sources are thought equally good; one alone is taken for as
-        good as EM starts with.
+        solution over those in which O_jk, or both others, exceed three of their standard errors;
+        O_jk counts as its standard error at least. A source in none of them is thought as good as
+        the one that it agrees with most, and as EM starts with if it agrees with none.
 
         Source: Fu et al., Fast and three-rious, ICML 2020, arXiv:2002.11955, and Shin et al.,
         Universalizing weak supervision, ICLR 2022, arXiv:2112.03865. Departs from the papers: least
-        squares, in which a source of noise spoils no other; no source is worse than chance.
+        squares instead of one triplet or the median; no source is worse than chance.
         """
-        num_sources = self.table.shape[1]
         voted = self.table >= 0
         together = voted[:, :, None] & voted[:, None, :]
         agree = together & (self.table[:, :, None] == self.table[:, None, :])
         share, known = _over_pairs(agree.astype(np.float64), together)
         rest = max(1, self.num_classes - 1)
         above = ((self.num_classes * share - 1) / rest).clip(min=0) * known
-        if num_sources == 2:
-            square, found = above[0, 1].repeat(2), known[0, 1].repeat(2)
-        else:
-            square = np.einsum("ij,ik,jk->i", above, above, above)
-            found = np.einsum("ij,ik,jk->i", known, known, above**2)
-        usable = found > LEAST
-        chance = np.sqrt((square / np.where(usable, found, 1)).clip(0, 1))
-        accuracy = np.where(usable, (1 + rest * chance) / self.num_classes, START_ACCURACY)
-        return OneCoin(_prior(None, self.num_classes), accuracy.clip(*CLIP), multiplicity)
+        rows = np.maximum(1, together.sum(axis=0))
+        noise = self.num_classes / rest * np.sqrt(share * (1 - share) / rows)
+        sure = known * (above > 3 * noise)
+        below = np.maximum(above, noise) * known
+        square, found = (
+            np.einsum("ij,ik,jk->i", a, a, b * sure)
+            + np.einsum("ij,ik,jk->i", a * sure, a * sure, b * (known - sure))
+            for a, b in ((above, below), (known, below**2))
+        )
+        best = (above * sure).max(axis=1, initial=0)
+        square = np.where(found > 0, square / np.where(found > 0, found, 1), best).clip(0, 1)
+        accuracy = (1 + rest * np.sqrt(square)) / self.num_classes
+        accuracy = np.where((found > 0) | (best > 0), accuracy, START_ACCURACY).clip(max=CLIP[1])
+        return OneCoin(_prior(None, self.num_classes), accuracy, multiplicity)
 
     def dawid_skene(self, known: np.ndarray | None = None, *, smoothing: float = 0.1) -> DawidSkene:
         """Confusions and prior by EM from the majority vote, ``smoothing`` added to every count.
@@ -197,19 +200,20 @@ class Votes:
 
 
 def triplet_weights(distances: np.ndarray) -> np.ndarray:
-    """What each source is worth, float64 [M] in (0, 1]: 1 over its mean distance from the truth.
+    """What each source is worth, float64 [M] in (0, 1]: the less, the farther from the truth.
 
     ``distances`` [N, M, M] are those of `medoid`, between labels of any kind. Where they are the
     squares of Euclidean ones, as total variation is, and errors independent and zero in mean, the
     mean distances of a source to two others less that between those two are twice its own to the
-    truth. No source counts as nearer than a hundredth of the mean distance (house rule).
+    truth. Its worth is the inverse of that; none counts as nearer than a hundredth of the mean
+    distance, which is worth 1 (house rule).
 
     Source: the continuous triplets of Shin et al., Universalizing weak supervision, ICLR 2022,
     arXiv:2112.03865. Departs from the paper: the mean over all triplets of sources of which every
     two labelled a row together; a source in none is worth what the mean of the others is.
     """
     distances = _checked_distances(distances)
-    seen = ~np.isnan(distances)
+    seen = _both_told(distances)
     mean, known = _over_pairs(np.where(seen, distances, 0), seen)
     among = np.einsum("ij,ik,jk->i", known, known, known)
     twice = 2 * np.einsum("ij,ik,jk->i", mean, known, known)
@@ -233,10 +237,8 @@ def medoid(distances: np.ndarray, weights: np.ndarray | None = None) -> np.ndarr
     """
     distances = _checked_distances(distances)
     num = distances.shape[-1]
-    votes = ~np.isnan(distances.diagonal(axis1=1, axis2=2))
-    among = votes[:, :, None] & votes[:, None, :]
-    if np.isnan(distances[among]).any():
-        raise ValueError("distances between candidates that do not abstain must be numbers")
+    among = _both_told(distances)
+    votes = among.diagonal(axis1=1, axis2=2)
     cost = (np.where(among, distances, 0) * _weights(weights, num)).sum(axis=2)
     found = np.where(votes, cost, np.inf).argmin(axis=1)
     return np.where(votes.any(axis=1), found, -1).astype(np.int64)
@@ -257,6 +259,15 @@ def _checked_distances(distances: np.ndarray) -> np.ndarray:
     if distances.ndim != 3 or num < 1 or distances.shape[1] != num:
         raise ValueError(f"distances must be [N, M, M], got {distances.shape}")
     return distances
+
+
+def _both_told(distances: np.ndarray) -> np.ndarray:
+    """Whether two candidates of a row both say something, bool [N, M, M]."""
+    told = ~np.isnan(distances.diagonal(axis1=1, axis2=2))
+    among = np.asarray(told[:, :, None] & told[:, None, :])
+    if np.isnan(distances[among]).any():
+        raise ValueError("distances between candidates that do not abstain must be numbers")
+    return among
 
 
 def _weights(weights: np.ndarray | None, num_sources: int) -> np.ndarray:

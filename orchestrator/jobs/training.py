@@ -39,6 +39,7 @@ REPORT_EVERY_S = 0.2
 TOLD_IN_STEP = ("accepted_share", "mean_confidence", "entropy_of_mean", "not_finite")
 SHOWN_AT_END = 256
 """Rows on which teacher and student are compared after the last step."""
+SHOWN_AT_ONCE = 32
 STOP_EVERY_STEPS = 8
 """Workers agree on stopping this often; one at a time would leave the others waiting."""
 
@@ -161,7 +162,7 @@ def begin_classes(
 
     def told() -> Diagnostics:
         known = rows.class_rows(job.num_classes).tolist()
-        shown = rows.shown(SHOWN_AT_END, worker.device)
+        shown = rows.shown(SHOWN_AT_END, worker.rows_per_pass or SHOWN_AT_ONCE, worker.device)
         return diagnosed(job.training, state, known, job.num_steps, shown)
 
     return _Begun(state, fitted, told, _counts(rows))

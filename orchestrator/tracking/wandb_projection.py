@@ -28,8 +28,8 @@ START_S = 20.0
 SERVICE = "wandb-core"
 SCORES = ("validation/*", "test/*", "selection/*", "round_s", "work_s", "alarms")
 BY_ROUND = (*SCORES, "in_step/*", "loss/*", "loss_weight/*", "teacher/*")
-TOLD_OF_TEACHER = ("distance", "disagreement", "queue")
 """What is drawn over rounds; the rest is drawn over training steps."""
+TOLD_OF_TEACHER = ("distance", "disagreement", "queue")
 
 
 class _Post:

@@ -15,7 +15,8 @@ from trainables.student import TrainingSpec
 from trainables.teachers import QueueMean
 
 ROWS = (3, 2, 2, 2)
-SHOWN = data().shown(8, torch.device("cpu"))
+CPU = torch.device("cpu")
+SHOWN = list(data().shown(8, 3, CPU))
 
 
 def test_weights_are_those_of_the_moment():
@@ -53,20 +54,29 @@ def test_teacher_and_student_disagree_on_a_share_of_the_rows_they_are_shown():
     assert disagreement(one, one, SHOWN) is None
     assert disagreement(network(), one, SHOWN) == 0
     assert disagreement(first, second, SHOWN) == 1
-    told = one.eval()(SHOWN).argmax(dim=1)
-    assert disagreement(one, first, SHOWN) == (told != 0).double().mean()
-    one.train(), first.train()
-    assert disagreement(one, first, SHOWN) == (told != 0).double().mean(), "as they evaluate"
+    assert disagreement(first, second, ()) is None
+    assert disagreement(constant([float("nan"), 0.1, 0.1, 0.1]), first, SHOWN) is None
 
 
-def test_rows_shown_are_spread_over_the_pool_or_what_there_is():
-    rows, cpu = data(), torch.device("cpu")
+def test_networks_disagree_as_they_evaluate_and_not_as_they_train():
+    images = torch.cat(SHOWN)
+    one, zeros = network("batch").train(), constant([0.7, 0.1, 0.1, 0.1])
+    trains = (one(images).argmax(dim=1) != 0).double().mean()
+    evaluates = (one.eval()(images).argmax(dim=1) != 0).double().mean()
+    assert trains != evaluates
+    assert disagreement(one.train(), zeros, SHOWN) == evaluates
+
+
+def test_rows_shown_are_spread_over_the_pool_or_the_selection():
+    rows = data()
     assert rows.pool is not None and rows.selected is not None
-    assert torch.equal(rows.shown(19, cpu), rows.pool.images(range(19), cpu))
-    assert torch.equal(rows.shown(3, cpu), rows.pool.images([0, 9, 18], cpu))
-    assert len(rows.shown(100, cpu)) == 19
-    assert len(replace(rows, pool=None).shown(100, cpu)) == len(rows.selected)
-    assert len(TrainingSet(rows.labelled).shown(100, cpu)) == len(rows.labelled)
+    assert [len(block) for block in rows.shown(19, 8, CPU)] == [8, 8, 3]
+    assert torch.equal(torch.cat([*rows.shown(19, 8, CPU)]), rows.pool.images(range(19), CPU))
+    (three,) = rows.shown(3, 8, CPU)
+    assert torch.equal(three, rows.pool.images([0, 9, 18], CPU))
+    (chosen,) = replace(rows, pool=None).shown(100, 100, CPU)
+    assert torch.equal(chosen, rows.selected.images(range(len(rows.selected)), CPU))
+    assert list(TrainingSet(rows.labelled).shown(100, 8, CPU)) == []
 
 
 def test_a_queue_tells_how_many_snapshots_it_holds():

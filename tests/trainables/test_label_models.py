@@ -17,9 +17,9 @@ EVERY = {
 every_model = pytest.mark.parametrize("fit", EVERY.values(), ids=EVERY)
 
 
-def simulated(accuracies, num_rows=2000, num_classes=3, silent=0.0):
+def simulated(accuracies, num_rows=2000, num_classes=3, silent=0.0, seed=0):
     """Truth [N] and votes [N, M] of sources that are wrong in any way equally often."""
-    stream = np.random.default_rng(0)
+    stream = np.random.default_rng(seed)
     truth = stream.integers(0, num_classes, num_rows)
     shape = (num_rows, len(accuracies))
     wrong = (truth[:, None] + stream.integers(1, num_classes, shape)) % num_classes
@@ -251,6 +251,17 @@ def test_a_source_of_noise_is_at_chance_and_spoils_no_other():
     assert Votes(votes, 3).one_coin_of_triplets().accuracy == pytest.approx(
         [0.9, 0.8, 0.7, 1 / 3], abs=0.04
     )
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("num_classes", [3, 10])
+def test_beside_one_of_noise_two_sources_are_thought_equally_good(num_classes, seed):
+    accuracies = [0.9, 0.8, 1 / num_classes]
+    _, votes = simulated(accuracies, num_rows=8000, num_classes=num_classes, seed=seed)
+    first, second, third = Votes(votes, num_classes).one_coin_of_triplets().accuracy
+    assert first == pytest.approx(second, abs=0.1)
+    assert min(first, second) > 0.7
+    assert third < 1 / num_classes + 0.1
 
 
 def test_two_sources_are_thought_equally_good_and_one_as_good_as_em_starts_with():

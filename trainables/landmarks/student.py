@@ -131,7 +131,7 @@ class _Stepper:
         with torch.no_grad(), autocast(self._spec.precision, self._worker.device):
             asked = self._calm if self._spec.two_sources.told_by == "calm" else self._student
             fused = act.fused(asked.network, frames)
-        told = counted_points(fused.peak, fused.weight > 0, self._worker)
+        told = counted_points(fused.peak, act.learned(fused, frames), self._worker)
         self._state.running.tally.see_later(told, moment.share)
         images, drawn = torch.cat([batch.images, frames.images]), len(frames.images)
         maps = self._maps(self._student, images, moment, "radical")

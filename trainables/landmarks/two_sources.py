@@ -15,6 +15,7 @@ from trainables.landmarks.decode import (
     peaks,
     probabilities,
 )
+from trainables.landmarks.geometry import inside
 from trainables.landmarks.losses import heatmap_distance, structure_loss
 from trainables.landmarks.network import LandmarkNetwork, Maps, maps_of
 from trainables.landmarks.rows import Frames
@@ -58,6 +59,13 @@ class TwoSourceStep:
         points = fuse(tracked.points, detected, self.moment.value(spec.tracking))
         sure = tracked.peak >= self.moment.value(spec.threshold)
         return Fused(points, sure.to(points), tracked.peak)
+
+    def learned(self, fused: Fused, frames: Frames) -> Tensor:
+        """Which points the radical network learns, bool [b, K]; no heatmap shows one outside."""
+        sure = fused.weight > 0
+        if self.spec.learns == "points":
+            return sure
+        return sure & inside(fused.points, (frames.images.shape[2], frames.images.shape[3]))
 
     def radical(self, here: Maps, fused: Fused) -> dict[str, Tensor]:
         """What the radical network learns: the fused points."""

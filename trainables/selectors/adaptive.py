@@ -64,7 +64,7 @@ class FlexThreshold(Spec):
         return make_rule(pool, seed, least=as_stored(least))
 
     def accepts_all(self, outlook: Outlook) -> bool:
-        return number(self.threshold) <= outlook.least_confidence
+        return outlook.all_reach(self.threshold) and outlook.all_reach(self.floor)
 
 
 def mapped(mapping: Mapping, progress: np.ndarray) -> np.ndarray:
@@ -100,7 +100,7 @@ class FreeThreshold(Spec):
         return make_rule(pool, seed, least=as_stored(whole * shares / shares.max()))
 
     def accepts_all(self, outlook: Outlook) -> bool:
-        return number(self.ceiling) <= outlook.least_confidence
+        return outlook.all_reach(self.ceiling)
 
 
 class RelativeThreshold(Spec):
@@ -122,7 +122,7 @@ class RelativeThreshold(Spec):
         return make_rule(pool, seed, least=as_stored(np.full(pool.num_classes, least)))
 
     def accepts_all(self, outlook: Outlook) -> bool:
-        return number(self.share) <= outlook.least_confidence
+        return outlook.all_reach(self.share)
 
 
 class ClassRate(Spec):
@@ -181,7 +181,7 @@ class EqualRate(Spec):
         return make_rule(pool, seed, cuts=[pool.class_cut(k, n) for k, n in enumerate(take)])
 
     def accepts_all(self, outlook: Outlook) -> bool:
-        return number(self.threshold) <= outlook.least_confidence
+        return outlook.all_reach(self.threshold)
 
 
 class LossBound(Spec):

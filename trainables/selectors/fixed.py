@@ -52,7 +52,7 @@ class Threshold(Spec):
         return make_rule(pool, seed, least=[least] * pool.num_classes)
 
     def accepts_all(self, outlook: Outlook) -> bool:
-        return number(self.threshold) <= outlook.least_confidence
+        return outlook.all_reach(self.threshold)
 
 
 class TopShare(Spec):
@@ -98,8 +98,7 @@ class ClassShare(Spec):
         return make_rule(pool, seed, cuts=cuts, least=[floor] * pool.num_classes)
 
     def accepts_all(self, outlook: Outlook) -> bool:
-        del outlook
-        return number(self.share) >= NEARLY_ALL
+        return number(self.share) >= NEARLY_ALL and outlook.all_reach(self.least_confidence)
 
 
 class ClassTopK(Spec):
@@ -121,7 +120,8 @@ class ClassTopK(Spec):
         return _most_of_each(pool, int(number(self.k)), number(self.least_confidence), seed)
 
     def accepts_all(self, outlook: Outlook) -> bool:
-        return number(self.k) * len(outlook.class_rows) >= NEARLY_ALL * outlook.pool_rows
+        rows = number(self.k) * len(outlook.class_rows)
+        return rows >= NEARLY_ALL * outlook.pool_rows and outlook.all_reach(self.least_confidence)
 
 
 class EvenShare(Spec):
@@ -146,8 +146,7 @@ class EvenShare(Spec):
         return _most_of_each(pool, k, number(self.least_confidence), seed)
 
     def accepts_all(self, outlook: Outlook) -> bool:
-        del outlook
-        return number(self.share) >= NEARLY_ALL
+        return number(self.share) >= NEARLY_ALL and outlook.all_reach(self.least_confidence)
 
 
 def _most_of_each(pool: Statistics, k: int, floor: float, seed: int) -> Rule:

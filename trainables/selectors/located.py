@@ -10,7 +10,15 @@ from trainables.randomness import derive
 from trainables.reward import fit_reward, pairs_of
 from trainables.schedules import number
 from trainables.selectors.adaptive import as_stored
-from trainables.selectors.rules import Labelled, Outlook, Rule, Share, Statistics, make_rule
+from trainables.selectors.rules import (
+    NEARLY_ALL,
+    Labelled,
+    Outlook,
+    Rule,
+    Share,
+    Statistics,
+    make_rule,
+)
 from trainables.spec import Spec
 
 
@@ -91,4 +99,4 @@ class ExpectedReward(Spec):
 
     def accepts_all(self, outlook: Outlook) -> bool:
         del outlook
-        return False
+        return self.drop is not None and number(self.drop) <= 1 - NEARLY_ALL

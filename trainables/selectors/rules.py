@@ -16,7 +16,7 @@ import numpy as np
 
 from trainables.beliefs import Beliefs
 from trainables.nearness import Nearness
-from trainables.schedules import Bounds, Scalar
+from trainables.schedules import Bounds, Scalar, number
 from trainables.selectors.separation import Separation
 from trainables.selectors.sketch import row_keys
 
@@ -108,6 +108,10 @@ class Outlook:
     pool_rows: int
     least_confidence: float
     """What no row's confidence is below: 1 / C of distributions, 0 of other scores."""
+
+    def all_reach(self, bound: Scalar) -> bool:
+        """Whether no row's confidence is below this bound."""
+        return number(bound) <= self.least_confidence
 
     @classmethod
     def of_classes(cls, class_rows: Sequence[int], pool_rows: int) -> "Outlook":

@@ -20,6 +20,7 @@ from trainables.selectors.fixed import (
     TopShare,
 )
 from trainables.selectors.library import Selector
+from trainables.selectors.located import ExpectedReward
 from trainables.selectors.rules import Outlook
 
 EVEN, UNEVEN = (10, 10, 10, 10), (40, 20, 10, 5)
@@ -37,9 +38,11 @@ ROWS = 400
         (EvenShare(share=1.0), UNEVEN),
         (ClassRate(), EVEN),
         (Threshold(threshold=0.25), UNEVEN),
-        (FlexThreshold(threshold=0.2), UNEVEN),
+        (FlexThreshold(threshold=0.2, floor=0.2), UNEVEN),
         (RelativeThreshold(share=0.0), UNEVEN),
         (FreeThreshold(ceiling=0.1), UNEVEN),
+        (ExpectedReward(drop=0.0), UNEVEN),
+        (ClassShare(share=1.0, least_confidence=0.25), UNEVEN),
     ],
 )
 def test_settings_that_let_every_row_pass_mean_to(selector, class_rows):
@@ -55,6 +58,11 @@ def test_settings_that_let_every_row_pass_mean_to(selector, class_rows):
         (ClassRate(), UNEVEN),
         (Threshold(threshold=0.3), EVEN),
         (FlexThreshold(), EVEN),
+        (FlexThreshold(threshold=0.2, floor=0.9), EVEN),
+        (ClassShare(share=1.0, least_confidence=0.9), EVEN),
+        (ClassTopK(k=100, least_confidence=0.9), EVEN),
+        (EvenShare(share=1.0, least_confidence=0.9), EVEN),
+        (ExpectedReward(drop=0.1), EVEN),
         (RelativeThreshold(), EVEN),
         (FreeThreshold(), EVEN),
         (OutOfFoldPrecision(), EVEN),
