@@ -38,6 +38,6 @@ METHOD = Method(
             teacher=ExponentialAverage(decay=0.99),
         ),
         selector=Everything(),
-        policy=RoundPolicy(num_rounds=2, start="warm", deliver="last", label_last=False),
+        policy=RoundPolicy(num_rounds=2, start="warm", deliver="best", label_last=False),
     ),
 )
