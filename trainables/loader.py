@@ -170,7 +170,7 @@ class Loader:
 
     def _pool_view(self, view: str, name: str, step: int) -> Tensor:
         assert self._pool is not None  # noqa: S101 - such views are read beside the pool's pairs
-        assert self.data.pool is not None  # noqa: S101
+        assert self.data.pool is not None  # noqa: S101 - such steps have a pool
         mine = self.worker.share_of(self.pool_rows)
         return self._view(view, self.data.pool, name, step, self._pool.at(step)[mine], mine)
 
@@ -249,7 +249,7 @@ class Loader:
     def _selected_rows(self, rows: np.ndarray, moment: Moment) -> tuple[Tensor, Tensor]:
         term, source = self._goal.selected, self.data.selected
         assert source is not None  # noqa: S101 - the caller checked
-        assert self._selected is not None  # noqa: S101
+        assert self._selected is not None  # noqa: S101 - the caller checked
         drawn = self._selected.at(moment.step)
         at = drawn[rows]
         images = self._view(term.view, source, "selected", moment.step, at, rows)

@@ -243,12 +243,12 @@ class _Prepared(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Maps of images, as timm's own."""
-        found: Tensor = self.network.forward_features(self._prepared(images))  # type: ignore[operator]
+        found: Tensor = self.network.forward_features(self._prepared(images))  # type: ignore[operator] # timm
         return found
 
     def forward_head(self, maps: Tensor, *, pre_logits: bool = False) -> Tensor:
         """Logits or pooled features of maps, as timm's own."""
-        found: Tensor = self.network.forward_head(maps, pre_logits=pre_logits)  # type: ignore[operator]
+        found: Tensor = self.network.forward_head(maps, pre_logits=pre_logits)  # type: ignore[operator] # timm
         return found
 
     def get_classifier(self) -> nn.Module:
@@ -267,7 +267,7 @@ class _Prepared(nn.Module):
 def features_of(model: nn.Module, images: Tensor) -> Tensor:
     """Pooled features [b, D] of images, as the model's classifier reads them."""
     own = isinstance(model, OwnNetwork)
-    found: Tensor = model.features(images) if own else _pooled(model, images)  # type: ignore[operator]
+    found: Tensor = model.features(images) if own else _pooled(model, images)  # type: ignore[operator] # timm
     return found
 
 
@@ -282,7 +282,7 @@ def classifier_of(model: nn.Module) -> nn.Linear:
         ValueError: The model's classifier is not one linear layer.
     """
     own = isinstance(model, OwnNetwork)
-    found: object = model.classifier if own else model.get_classifier()  # type: ignore[operator]
+    found: object = model.classifier if own else model.get_classifier()  # type: ignore[operator] # timm
     if not isinstance(found, nn.Linear):
         raise ValueError(  # noqa: TRY004 - the user named another kind of network
             f"student: {type(model).__name__} has no linear classifier behind its features, which "

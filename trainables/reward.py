@@ -161,7 +161,7 @@ def fit_reward(
         for _ in range(steps):
             adam.zero_grad()
             told = torch.tanh(x @ inner + embedding[y]) @ outer + offset
-            ((torch.sigmoid(told) - goal) ** 2).mean().backward()  # type: ignore[no-untyped-call]
+            ((torch.sigmoid(told) - goal) ** 2).mean().backward()  # type: ignore[no-untyped-call] # torch
             adam.step()
     w, e, v, c = (part.detach().numpy() for part in parts)
     return Reward(anchors, mean, deviation, w, e, v, float(c))

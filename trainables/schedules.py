@@ -218,7 +218,7 @@ class Moment:
         """The same settings with every schedule over steps replaced by its number now."""
         return _replaced(
             spec,
-            lambda each: each if each.over == "rounds" else self.value(each),  # type: ignore[arg-type]
+            lambda each: each if each.over == "rounds" else self.value(each),  # type: ignore[arg-type] # both kinds
         )
 
 

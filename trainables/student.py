@@ -269,7 +269,7 @@ class _Stepper:
     def _meta(self, spec: MetaTeacher, moment: Moment, rate: float) -> Terms:
         partner = self._state.partner
         assert partner is not None  # noqa: S101 - built with the state
-        assert self._partner is not None  # noqa: S101
+        assert self._partner is not None  # noqa: S101 - a meta teacher has one
         _set_rate(partner.optimiser, rate * spec.rate_share)
         terms = self._terms(moment)
         return meta_step(spec, partner, self._student, self._partner, terms, self._loader, moment)

@@ -124,12 +124,13 @@ class _Stepper:
 
     def _two(self, moment: Moment, rate: float, batch: KnownBatch) -> Terms:
         """One step of both networks, then their exchange."""
-        assert self._calm is not None and self._spec.two_sources is not None  # noqa: S101
-        assert isinstance(self._calm.network, LandmarkNetwork)  # noqa: S101
+        two, calm = self._spec.two_sources, self._calm
+        assert calm is not None and two is not None  # noqa: S101 - the caller checked
+        assert isinstance(calm.network, LandmarkNetwork)  # noqa: S101 - the task built it
         frames, rows = self._loader.frames(moment.step), len(batch.images)
-        act = TwoSourceStep(self._spec.two_sources, self.known, moment)
+        act = TwoSourceStep(two, self.known, moment)
         with torch.no_grad(), autocast(self._spec.precision, self._worker.device):
-            asked = self._calm if self._spec.two_sources.told_by == "calm" else self._student
+            asked = calm if two.told_by == "calm" else self._student
             fused = act.fused(asked.network, frames)
         told = counted_points(fused.peak, act.learned(fused, frames), self._worker)
         self._state.running.tally.see_later(told, moment.share)
@@ -138,11 +139,11 @@ class _Stepper:
         known, here = cut(maps, (rows, drawn))
         terms = self.known.of(known, batch, moment) | act.radical(here, fused)
         ended = self._move(self._student, terms, rate)
-        maps = self._maps(self._calm, torch.cat([images, frames.beside]), moment, "calm")
+        maps = self._maps(calm, torch.cat([images, frames.beside]), moment, "calm")
         known, here, beside = cut(maps, (rows, drawn, drawn))
         terms = self.known.of(known, batch, moment) | act.calm(here, beside)
-        found = self._move(self._calm, terms, rate)
-        act.exchange(self._calm.network, self._student.network, self._state.snapshots)
+        found = self._move(calm, terms, rate)
+        act.exchange(calm.network, self._student.network, self._state.snapshots)
         return ended | {f"calm_{term}": value for term, value in found.items()}
 
     def _consistent(self, moment: Moment) -> KnownBatch | None:

@@ -197,5 +197,7 @@ class Running:
             for label in np.unique(self._labels).tolist():
                 mine = confidence_keys(self._confidence[self._labels == label])
                 keys[label], counts[label] = np.unique(mine, return_counts=True)
-            self._recent = Sketch(self.num_classes, False, keys, counts, NOTHING)  # noqa: FBT003
+            self._recent = Sketch(
+                self.num_classes, coarse=False, keys=keys, counts=counts, mean=NOTHING
+            )
         return self._recent

@@ -188,7 +188,7 @@ def test_training_grows_back_to_all_workers_when_another_node_comes(make_config,
 
     def works_with(workers: int) -> None:
         """Wait until so many workers train, and one of them has told so."""
-        there = lambda: len(processes_of(os.getpid(), "RayTrainWorker")) == workers  # noqa: E731
+        there = lambda: len(processes_of(os.getpid(), "RayTrainWorker")) == workers  # noqa: E731 - asked again
         assert soon(there, PATIENCE_S)
         before = told()
         assert soon(lambda: told() > before, PATIENCE_S)
