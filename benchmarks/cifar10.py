@@ -7,7 +7,7 @@
 
 `curriculum_labeling` and `averaged_views` train a WRN-28-2 from random weights. Runs that end in
 `_lite0` or `_lite2` start from weights trained on ImageNet (EfficientNet-Lite0 and -Lite2,
-4.7 and 6.1 million parameters) on images scaled to 160 and 176 pixels. Those that end with `_250`
+4.7 and 6.1 million parameters) on images scaled to 160 and 224 pixels. Those that end with `_250`
 keep 25 labels a class of the 4,000 and put the others into the pool. ``--share`` multiplies the
 steps of every round; a run whose ``--minutes`` are over stops, and its finished rounds are kept.
 """
@@ -52,9 +52,9 @@ LITE2: dict[str, Any] = LITE | {
     | {
         "name": "tf_efficientnet_lite2",
         "checkpoint": "data/lite2/tf_efficientnet_lite2.safetensors",
-        "input_size": 176,
+        "input_size": 224,
     },
-    "strong": {"saturation": 0.4, "hue": 0.05},
+    "objective": {"strong": {"saturation": 0.4, "hue": 0.05}},
 }
 RUNS: dict[str, dict[str, Any]] = {
     "curriculum_labeling": WRN
@@ -89,7 +89,11 @@ RUNS: dict[str, dict[str, Any]] = {
     "curriculum_labeling_lite2": LITE2
     | {
         "method": "curriculum_labeling",
-        "steps": {"first_round": 600, "base": 300, "passes_over_selection": 2.0},
+        "optimiser": LITE["optimiser"] | {"learning_rate": 0.05},
+        "objective": LITE2["objective"] | {"mixup_alpha": 0.5, "labelled": {"view": "weak"}},
+        "steps": {"first_round": 600, "base": 500, "passes_over_selection": 2.0},
+        "views": 4,
+        "policy": {"label_last": False},
     },
 }
 
@@ -129,6 +133,7 @@ def play(
         name: share * number if isinstance(number, float) else max(1, round(share * number))
         for name, number in run["steps"].items()
     }
+    views = {"views": run["views"]} if "views" in run else {}
     with tempfile.TemporaryDirectory() as root:
         tree = {
             "name": "cifar10",
@@ -142,9 +147,10 @@ def play(
                     "batch": run["batch"],
                     "steps": steps,
                     "optimiser": run["optimiser"],
-                    "objective": {"strong": run.get("strong", {})},
+                    "objective": run.get("objective", {}),
                 },
-                "labelling": {"precision": "bfloat16"},
+                "labelling": {"precision": "bfloat16"} | views,
+                "scoring": views,
                 "policy": run.get("policy", {}),
             },
             "placement": {"engine": "local", "threads": 4},
