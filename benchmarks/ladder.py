@@ -1,12 +1,15 @@
 """Methods on frozen features of CIFAR-10: 40, 250 and 1,000 labels, and a zero-shot source.
 
     python benchmarks/weights.py lite0
+    python benchmarks/ladder.py --draw data/cifar-raw
+    selftrain prepare parquet:data/cifar-sample --out data/cifar-images --validation 1000
     selftrain embed data/cifar-images --out data/cifar-features --model tf_efficientnet_lite0
               --checkpoint data/lite0/tf_efficientnet_lite0.safetensors --size 128
     python benchmarks/ladder.py --data data/cifar-features
               --checkpoint data/lite0/tf_efficientnet_lite0.safetensors --seeds 0,1,2
 
-Each seed draws its own labelled rows from the same features. All methods train the same network, a
+``--draw`` takes 12,000 training rows and 3,000 test rows of the 60,000, the same for all seeds.
+Each seed draws its own labelled rows from their features. All methods train the same network, a
 hidden layer of 256 units; a run is seconds of one thread. The zero-shot source is the frozen
 network's own ImageNet classifier, its classes mapped to those of CIFAR-10: `zero-shot+` lets it
 label the pool before round 0.
@@ -23,6 +26,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -34,6 +39,7 @@ from orchestrator.loading import build_config
 from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
 
+SAMPLE = {"train.parquet": 12_000, "test.parquet": 3_000}
 RUNGS = (4, 25, 100)
 METHODS = (
     "supervised",
@@ -89,10 +95,14 @@ def main() -> None:
     """Play every method, rung and seed that the results file does not hold; print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="data/cifar-features")
+    parser.add_argument("--draw", type=Path, help="only draw rows of this folder")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--methods", default=",".join([*METHODS, "zero-shot+default"]))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ladder.json"))
     args = parser.parse_args()
+    if args.draw is not None:
+        draw(args.draw, Path("data/cifar-sample"))
+        return
     torch.set_num_threads(1)
     found: dict[str, Any] = json.loads(args.out.read_text()) if args.out.exists() else {}
     seeds = [int(seed) for seed in args.seeds.split(",")]
@@ -113,6 +123,15 @@ def main() -> None:
                     args.out.write_text(json.dumps(found, indent=1))
                 print(key, found[key], flush=True)
     print(table(found))
+
+
+def draw(source: Path, out: Path) -> None:
+    """Write some rows of each file of ``source``, drawn by a fixed seed, to ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, rows in SAMPLE.items():
+        table = pq.read_table(source / name)
+        drawn = np.random.default_rng(0).permutation(table.num_rows)[:rows]
+        pq.write_table(table.take(np.sort(drawn)), out / name)
 
 
 def play(method: str, data: str, seed: int) -> dict[str, Any]:

@@ -36,8 +36,9 @@ def one_round(
 ) -> Recipe:
     """One round that labels at every step: 1,000 steps of 32 labelled and 128 pool rows.
 
-    Learning rate, cosine to 7 pi / 16 and EMA are those of FixMatch (arXiv:2001.07685), scaled to a
-    thousandth of its steps. The term acts from round 0.
+    Learning rate and EMA are those of FixMatch (arXiv:2001.07685), scaled to a thousandth of its
+    steps; the rate falls by half a cosine to cos(7 pi / 16), where FixMatch ends too, but is lower
+    in between. The term acts from round 0.
     """
     objective = Objective(
         labelled=labelled or LabelledTerm(),

@@ -55,13 +55,15 @@ class _Planner:
         policy, folds = recipe.policy, self._steps.folds
         pool = self._data.manifest.pool.num_rows
         trained: list[tuple[str, ...]] = []
+        crossed: list[tuple[str, ...]] = []
         played: list[Played] = []
         selection: str | None = None
         if self._steps.begins_with_labels:
             selection = self._begin()
         for round_ in range(policy.num_rounds):
-            warm = bool(played) and policy.start == "warm"
-            starts = trained[teacher_in_force(played)] if warm else None
+            before = teacher_in_force(played) if played and policy.start == "warm" else None
+            starts = None if before is None else trained[before]
+            fold_starts = None if before is None else crossed[before]
             accepted = self._accepted(selection)
             chosen = None if accepted == 0 else selection
             extension = self._steps.extend(round_, chosen) if chosen else None
@@ -86,11 +88,14 @@ class _Planner:
                 self._train(round_, f"train-{member}" if member else "train", step, bound)
                 members.append(step.address)
             labels_after = round_ + 1 < policy.num_rounds or policy.label_last
+            ours = []
             for number in range(folds if labels_after else 0):
-                fold = Fold(number=number, of=folds)
-                step = make(fold=fold, start=starts[0] if starts else None)
+                start = fold_starts[number] if fold_starts else None
+                step = make(fold=Fold(number=number, of=folds), start=start)
                 self._train(round_, f"train-fold-{number}", step, bound)
+                ours.append(step.address)
             trained.append(tuple(members))
+            crossed.append(tuple(ours))
             score = self._steps.score(members[0])
             self._add(round_, "score", score, "score validation and test")
             played.append(self._played(round_, score.address, played))
@@ -98,12 +103,7 @@ class _Planner:
                 continue
             predictions = self._label_pool(round_, trained[teacher_in_force(played)])
             if folds and played[-1].kept:
-                addresses = tuple(
-                    line.address
-                    for line in self._lines
-                    if line.round == round_ and line.step.startswith("train-fold-")
-                )
-                cross = self._steps.cross_label(addresses, trained[round_][0])
+                cross = self._steps.cross_label(crossed[round_], trained[round_][0])
                 self._add(round_, "cross_label", cross, "label labelled rows out of fold")
                 self._crossed = cross.address
             keep = selection if policy.pool == "keep" else None

@@ -54,6 +54,7 @@ class Player:
         refused = config.placement.most_refused_share
         self._work = Work(data, engine, watch, most_refused_share=refused)
         self._policy = config.recipe.policy
+        self._folds: dict[int, tuple[str, ...]] = {}
         self._out_of_fold: str | None = None
         self._predictions: str | None = None
         self._tables: list[str] = []
@@ -126,9 +127,13 @@ class Player:
         played: list[Played],
         selection: Record | None,
     ) -> tuple[str, ...]:
-        """Train the round's students, and its fold students if the recipe asks for them."""
-        warm = bool(played) and self._policy.start == "warm"
-        starts = trained[teacher_in_force(played)] if warm else None
+        """Train the round's students, and its fold students if the recipe asks for them.
+
+        A fold student that starts warm starts from that of the same fold, which never saw its rows.
+        """
+        before = teacher_in_force(played) if played and self._policy.start == "warm" else None
+        starts = None if before is None else trained[before]
+        fold_starts = None if before is None else self._folds.get(before)
         accepted = int(selection.counts["accepted"]) if selection else 0
         chosen = selection.address if selection and accepted else None
         extension = self._steps.extend(current.number, chosen) if chosen else None
@@ -148,9 +153,12 @@ class Player:
             students.append(self._do(current, name, step).address)
         labels_after = current.number + 1 < self._policy.num_rounds or self._policy.label_last
         folds = self._steps.folds if labels_after else 0
+        crossed = []
         for number in range(folds):
-            step = make(fold=Fold(number=number, of=folds), start=starts[0] if starts else None)
-            self._do(current, f"train-fold-{number}", step)
+            start = fold_starts[number] if fold_starts else None
+            step = make(fold=Fold(number=number, of=folds), start=start)
+            crossed.append(self._do(current, f"train-fold-{number}", step).address)
+        self._folds[current.number] = tuple(crossed)
         return tuple(students)
 
     def _begin(self, current: _Round) -> Record:
@@ -189,13 +197,9 @@ class Player:
         """Label by the teacher in force and select; a rolled-back round's own teacher is unused."""
         teacher = teacher_in_force(played)
         predictions = self._label_pool(current, trained[teacher])
-        if (folds := self._steps.folds) and teacher == current.number:
-            addresses = tuple(current.steps[f"train-fold-{i}"].address for i in range(folds))
-            crossed = self._do(
-                current,
-                "cross_label",
-                self._steps.cross_label(addresses, trained[teacher][0]),
-            )
+        if self._steps.folds and teacher == current.number:
+            step = self._steps.cross_label(self._folds[teacher], trained[teacher][0])
+            crossed = self._do(current, "cross_label", step)
             self._out_of_fold = crossed.address
         keep = previous.address if previous and self._policy.pool == "keep" else None
         step = self._steps.select(

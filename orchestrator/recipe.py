@@ -371,10 +371,12 @@ def _start_faults(recipe: Recipe) -> list[str]:
 def _doubt_faults(recipe: Recipe) -> list[str]:
     """What can't read how far label sources are apart."""
     faults, ranked = [], recipe.ranking == "agreement"
-    readers = ["filters"] * bool(recipe.filters) + ["ranking: agreement"] * ranked
+    readers = [f"filter {each.kind}" for each in recipe.filters if each.needs_doubt]
+    readers += ["ranking: agreement"] * ranked
     if readers and not recipe.labelling.doubts:
+        read = "read" if len(readers) > 1 else "reads"
         faults.append(
-            f"{' and '.join(readers)} read how far label sources are apart: set "
+            f"{' and '.join(readers)} {read} how far label sources are apart: set "
             "labelling.students, checkpoints, passes, views, remember, earlier, or a foreign "
             "source in all rounds"
         )

@@ -248,7 +248,8 @@ class Steps(BaseSteps):
         several = len(predictions) > 1 or labelling.remember
         several = several or labelling.combine.kind == "specialists"  # it completes a lone one too
         says_doubt = students and labelling.in_passes
-        read = self._recipe.filters or self._recipe.ranking == "agreement"
+        read = any(each.needs_doubt for each in self._recipe.filters)
+        read = read or self._recipe.ranking == "agreement"
         if not several and (says_doubt or not read):
             return None
         inputs = {f"source-{i}": address for i, address in enumerate(predictions)}

@@ -51,7 +51,8 @@ class Mean(Spec):
 class ConfidenceVote(Spec):
     """Sharpened probabilities, each source weighed by its certainty about the row.
 
-    Source: Manni et al., SPARSE, as released; see `trainables.ensembles.confidence_vote`.
+    The less certain the sources are, the less they count against a label that is remembered from
+    the round before. Source: Manni et al., SPARSE; see `trainables.ensembles.confidence_vote`.
     """
 
     kind: Literal["confidence_vote"] = "confidence_vote"
@@ -66,6 +67,10 @@ class ConfidenceVote(Spec):
     def log_probs(self, told: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(confidence_vote(told, self.temperature)))
+
+    def certainty(self, told: np.ndarray) -> np.ndarray:
+        """Mean certainty of the sources about each row, float64 [N], in [0, 1]."""
+        return np.asarray(confidence_vote(told, self.temperature, normalised=False).sum(axis=1))
 
 
 class Choose(Spec):
@@ -264,14 +269,16 @@ def combined(
     """One belief per row from those of all sources [M, N, C], with their doubt.
 
     ``before`` [N, C] are the log-probabilities that the same rows had in the round before; they
-    count with ``keep``, the new ones with 1 - ``keep``, and as a further source of doubt.
+    count with ``keep``, the new ones with 1 - ``keep`` (in a vote by certainty, times that), and as
+    a further source of doubt.
     """
     logs = fitted.log_probs(told)
     if isinstance(fitted, Specialists):
         with np.errstate(divide="ignore"):
             told = np.log(fitted.joint(told))
     if before is not None and keep:
-        logs = mean_log_probs(np.stack([before, logs]), np.array([keep, 1 - keep]))
+        sure = fitted.certainty(told) if isinstance(fitted, ConfidenceVote) else np.ones(len(logs))
+        logs = _blended(before, logs, keep, (1 - keep) * sure)
         told = np.concatenate([told, before[None]])
     beliefs = Beliefs.of_log_probs(example_ids, logs.astype(np.float32))
     doubt = Doubt(
@@ -280,3 +287,11 @@ def combined(
         margin=margin_test(told).astype(np.float32),
     )
     return replace(beliefs, doubt=doubt)
+
+
+def _blended(before: np.ndarray, now: np.ndarray, keep: float, new: np.ndarray) -> np.ndarray:
+    """Log of the mean of two probabilities [N, C]; the latter counts with ``new`` [N]."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # rows of NaN stay so
+        share = np.log(new / (keep + new))[:, None]
+        rest = np.log(keep / (keep + new))[:, None]
+        return np.asarray(np.logaddexp(before + rest, now + share))

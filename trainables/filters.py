@@ -1,14 +1,15 @@
-"""Filters: which rows may be selected at all, by how far several label sources are apart.
+"""Filters: which rows may be selected at all, by how sure the label sources are and how far apart.
 
-A filter reads one row at a time. Rows that it holds back count nowhere: not in the statistics that
-calibrators and selectors are fitted on, not in the selection.
+A filter reads one row at a time, as the sources told it, before any calibrator. Rows that it holds
+back count nowhere: not in the statistics that calibrators and selectors are fitted on, not in the
+selection.
 
 Legend: N rows.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,12 +24,13 @@ class Agreement(Spec):
     """At least this share of the sources predict the combined label."""
 
     kind: Literal["agreement"] = "agreement"
+    needs_doubt: ClassVar[bool] = True
     share: Share = 1.0
     """Least share of the sources, in [0, 1]; 1 asks all of them."""
 
-    def passes(self, doubt: Doubt) -> np.ndarray:
+    def passes(self, beliefs: Beliefs) -> np.ndarray:
         """Rows that pass, bool [N]."""
-        return np.asarray(doubt.agreement >= np.float32(number(self.share)) - 1e-6)
+        return np.asarray(_doubt(beliefs).agreement >= np.float32(number(self.share)) - 1e-6)
 
 
 class Spread(Spec):
@@ -39,12 +41,13 @@ class Spread(Spec):
     """
 
     kind: Literal["spread"] = "spread"
+    needs_doubt: ClassVar[bool] = True
     most: Share = 0.05
     """The standard deviation must be below this."""
 
-    def passes(self, doubt: Doubt) -> np.ndarray:
+    def passes(self, beliefs: Beliefs) -> np.ndarray:
         """Rows that pass, bool [N]."""
-        return np.asarray(doubt.spread < np.float32(number(self.most)))
+        return np.asarray(_doubt(beliefs).spread < np.float32(number(self.most)))
 
 
 class Margin(Spec):
@@ -54,13 +57,30 @@ class Margin(Spec):
     """
 
     kind: Literal["margin"] = "margin"
+    needs_doubt: ClassVar[bool] = True
 
-    def passes(self, doubt: Doubt) -> np.ndarray:
+    def passes(self, beliefs: Beliefs) -> np.ndarray:
         """Rows that pass, bool [N]."""
-        return np.asarray(doubt.margin > 0)
+        return np.asarray(_doubt(beliefs).margin > 0)
 
 
-Filter = Annotated[Agreement | Spread | Margin, Field(discriminator="kind")]
+class Confidence(Spec):
+    """The label is more probable than this, whatever calibrators make of it afterwards.
+
+    Source: Nguyen et al., Confident Sinkhorn allocation, arXiv:2206.05880, algorithm 1.
+    """
+
+    kind: Literal["confidence"] = "confidence"
+    needs_doubt: ClassVar[bool] = False
+    above: Share = 0.5
+    """The probability must exceed this."""
+
+    def passes(self, beliefs: Beliefs) -> np.ndarray:
+        """Rows that pass, bool [N]."""
+        return np.asarray(beliefs.confidence > np.float32(number(self.above)))
+
+
+Filter = Annotated[Agreement | Spread | Margin | Confidence, Field(discriminator="kind")]
 
 
 def filtered(filters: Sequence[Filter], beliefs: Beliefs) -> Beliefs:
@@ -71,7 +91,11 @@ def filtered(filters: Sequence[Filter], beliefs: Beliefs) -> Beliefs:
     """
     if not filters:
         return beliefs
-    if beliefs.doubt is None:
-        raise ValueError("filters need beliefs of several sources")
-    passed = np.all([each.passes(beliefs.doubt) for each in filters], axis=0)
+    passed = np.all([each.passes(beliefs) for each in filters], axis=0)
     return replace(beliefs, eligible=passed)
+
+
+def _doubt(beliefs: Beliefs) -> Doubt:
+    if beliefs.doubt is None:
+        raise ValueError("a filter asks how far sources are apart: give beliefs of several sources")
+    return beliefs.doubt

@@ -30,18 +30,21 @@ class CrossEntropy(Spec):
 
 
 class BoundedCrossEntropy(Spec):
-    """-log p of the target, at most ``bound`` with no gradient beyond it.
+    """-log p of the target; where it is subtracted, at most ``bound`` with no gradient beyond it.
 
-    House rule, for objectives that subtract a cross-entropy and would fall without end.
+    House rule, for objectives that subtract a cross-entropy and would fall without end. What is
+    added has all of its gradient, so that rows far from their target are learnt.
     """
 
     kind: Literal["bounded_cross_entropy"] = "bounded_cross_entropy"
     bound: Annotated[float, Field(gt=0, le=100)] = 10.0
-    """Largest loss of a row, in nats."""
+    """Most that is subtracted for a row of mass 1, in nats. Below log C, nothing is taken from a
+    class that is less probable than chance."""
 
     def rows(self, log_probs: Tensor, mass: Tensor) -> Tensor:
         """Losses [B]."""
-        return -(mass * log_probs.clamp_min(-self.bound)).sum(dim=1)
+        bounded = log_probs.clamp_min(-self.bound)
+        return -(mass.clamp_min(0) * log_probs + mass.clamp_max(0) * bounded).sum(dim=1)
 
 
 class GeneralisedCrossEntropy(Spec):

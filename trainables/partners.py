@@ -20,12 +20,15 @@ Weight = Annotated[Scalar, Bounds(low=0, over=("rounds", "steps"))]
 class Peer(Spec):
     """A second student of another seed; each labels the pool rows of a step for the other.
 
-    Both learn by the same objective on the same batches. Source: Chen et al., Cross pseudo
-    supervision, CVPR 2021, arXiv:2106.01226, equations 1 to 4. Departs from the paper: labels are
-    made from weak views, in evaluation mode, for strong ones.
+    Both learn by the same objective. Source: Chen et al., Cross pseudo supervision, CVPR 2021,
+    arXiv:2106.01226, equations 1 to 4. Departs from the paper: labels are made from weak views, in
+    evaluation mode, for strong ones.
     """
 
     kind: Literal["peer"] = "peer"
+    batches: Literal["same", "own"] = "same"
+    """Whether the peer learns the same rows and views at each step, or draws its own, which keeps
+    the two further apart."""
 
 
 class MetaLabels(Spec):

@@ -24,7 +24,16 @@ from trainables.loader import Loader
 from trainables.meta import meta_step
 from trainables.objective import Objective
 from trainables.optimiser import OptimiserSpec
-from trainables.partners import LookAhead, MetaLabels, MetaTeacher, Partner, PartnerSpec, SelfMeta
+from trainables.partners import (
+    LookAhead,
+    MetaLabels,
+    MetaTeacher,
+    Partner,
+    PartnerSpec,
+    Peer,
+    SelfMeta,
+)
+from trainables.randomness import derive
 from trainables.schedules import Moment
 from trainables.selectors.running import Memory, Running
 from trainables.self_meta import self_meta_step
@@ -160,16 +169,23 @@ def fit(
         raise ValueError(
             "placement.rows_per_pass can't cut the batches of a meta teacher; set it to 0"
         )
-    loader = Loader(
-        spec.batch,
-        spec.objective,
-        data.near(worker.device),
-        state.running.num_classes,
-        seed=seed,
-        worker=worker,
-        reads_pool=spec.reads_pool,
-    )
-    stepper = _Stepper(spec, state, loader, worker)
+    near = data.near(worker.device)
+
+    def loader_of(seed: int) -> Loader:
+        return Loader(
+            spec.batch,
+            spec.objective,
+            near,
+            state.running.num_classes,
+            seed=seed,
+            worker=worker,
+            reads_pool=spec.reads_pool,
+        )
+
+    loader = loader_of(seed)
+    own = isinstance(spec.partner, Peer) and spec.partner.batches == "own"
+    peers = loader_of(derive(seed, "peer")) if own else loader
+    stepper = _Stepper(spec, state, loader, peers, worker)
     return steps_up_to(num_steps, state, stepper.step, loader.images_per_step, listen)
 
 
@@ -177,9 +193,11 @@ class _Stepper:
     """Makes steps: labels first, by all networks as they are, then every network moves."""
 
     def __init__(
-        self, spec: TrainingSpec, state: TrainState, loader: Loader, worker: Worker
+        self, spec: TrainingSpec, state: TrainState, loader: Loader, peers: Loader, worker: Worker
     ) -> None:
-        self._spec, self._state, self._loader, self._worker = spec, state, loader, worker
+        """``peers`` draws the batches of a peer; it may be ``loader`` itself."""
+        self._spec, self._state, self._worker = spec, state, worker
+        self._loader, self._peers = loader, peers
         self._student = self._learner(state.student, state.headed("student"), state.optimiser)
         partner = state.partner
         self._partner = (
@@ -222,35 +240,41 @@ class _Stepper:
         """The student's step, and a peer's."""
         state, partner = self._state, self._state.partner
         if partner is None:
-            pool = self._labelled_pool(None, state.running, moment)
-            return self._train(self._student, pool, state.running, moment, "dropout")
+            pool = self._labelled_pool(None, state.running, self._loader, moment)
+            return self._train(self._student, pool, state.running, self._loader, moment)
         _set_rate(partner.optimiser, rate)
-        ours = self._labelled_pool(partner.network, state.running, moment)
-        theirs = self._labelled_pool(state.student, partner.running, moment)
-        terms = self._train(self._student, ours, state.running, moment, "dropout")
+        ours = self._labelled_pool(partner.network, state.running, self._loader, moment)
+        theirs = self._labelled_pool(state.student, partner.running, self._peers, moment)
+        terms = self._train(self._student, ours, state.running, self._loader, moment)
         assert self._partner is not None  # noqa: S101 - built with the state
-        self._train(self._partner, theirs, partner.running, moment, "partner-dropout")
+        self._train(self._partner, theirs, partner.running, self._peers, moment, "partner-dropout")
         return terms
 
     def _labelled_pool(
-        self, by: nn.Module | None, running: Running, moment: Moment
+        self, by: nn.Module | None, running: Running, loader: Loader, moment: Moment
     ) -> PoolRows | None:
         """The step's pool rows, if the objective wants any, as a peer or the own side labels."""
         goal, state = self._spec.objective, self._state
         term, beside = goal.consistency, state.beside
-        if self._loader.data.pool is None or not self._spec.reads_pool:
+        if loader.data.pool is None or not self._spec.reads_pool:
             return None
         if term is None:
-            return unlabelled_pool(running.num_classes, self._loader, moment)
+            return unlabelled_pool(running.num_classes, loader, moment)
         labeller = by or state.headed(term.labels_from)
         kept = beside.kept if beside is not None else None
         with autocast(self._spec.precision, self._worker.device):
-            return label_pool(goal, labeller, running, kept, self._loader, moment)
+            return label_pool(goal, labeller, running, kept, loader, moment)
 
     def _train(
-        self, learner: Learner, pool: PoolRows | None, running: Running, moment: Moment, name: str
+        self,
+        learner: Learner,
+        pool: PoolRows | None,
+        running: Running,
+        loader: Loader,
+        moment: Moment,
+        name: str = "dropout",
     ) -> Terms:
-        goal, loader = self._spec.objective, self._loader
+        goal = self._spec.objective
         rows, beside = loader.supervised(moment), None
         if pool is not None:
             rows = rows.joined(pool.rows)
@@ -290,7 +314,8 @@ class _Stepper:
                 self._move(moment, rate)
                 teachers.follow(self._spec.teacher, state.teacher, state.student, moment.step)
                 continue
-            self._move(Moment(moment.step + number, moment.num_steps), rate)
+            ahead_of = min(moment.step + 1 + number, moment.num_steps - 1)
+            self._move(Moment(ahead_of, moment.num_steps), rate)
             ahead.append(copy.deepcopy(state.student.state_dict()))
             self._restore(weights, moves)
         if ahead:

@@ -19,6 +19,8 @@ from trainables.spec import Spec
 
 LEAST = float(np.finfo(np.float32).tiny)
 """No accepted row counts for nothing: a weight is in (0, 1]."""
+LEAST_VARIANCE = 1e-6
+"""Variances of confidences below this count as this."""
 LEAST_LOSS = 1e-6
 """Median losses below this count as this: a class of certain rows has a pace too."""
 
@@ -100,7 +102,8 @@ class Gaussian(Spec):
 
     exp(-min(c - mean, 0)^2 / (2 variance / num_sigma^2)) with the unbiased variance of the pool's
     confidences. Source: Chen et al., SoftMatch, ICLR 2023, arXiv:2301.10921, equations 6 to 8, with
-    a memory of zero over the whole pool.
+    a memory of zero over the whole pool. The variance counts as 1e-6 at least, so that a pool of
+    equal confidences leaves a flank.
     """
 
     kind: Literal["gaussian"] = "gaussian"
@@ -110,10 +113,8 @@ class Gaussian(Spec):
 
     def fit(self, pool: Statistics, rule: Rule) -> Weights:
         del rule
-        spread = pool.confidence_variance() ** 0.5 / self.num_sigma
-        return Weights(
-            (1.0,) * pool.num_classes, centre=pool.mean_confidence(), spread=max(spread, 1e-12)
-        )
+        spread = max(pool.confidence_variance(), LEAST_VARIANCE) ** 0.5 / self.num_sigma
+        return Weights((1.0,) * pool.num_classes, centre=pool.mean_confidence(), spread=spread)
 
 
 class InverseClass(Spec):

@@ -229,7 +229,7 @@ def gather_selection(
     outlook = Outlook.of_classes(Dataset(job.data).labelled_rows, sum(predicted))
     metrics: dict[str, Any] = {
         "least": list(labeller.rule.least),
-        "accepts_all": job.selector.accepts_all(outlook),
+        "accepts_all": not job.filters and job.selector.accepts_all(outlook),
         **measured,
     }
     if isinstance(labeller.tilt, Tilt) and job.calibrators:

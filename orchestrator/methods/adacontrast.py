@@ -6,8 +6,8 @@ gives the keys of a contrast at temperature 0.07; balanced mean predictions; wei
 Departs from the paper: the first round trains on labelled rows and the second starts from it, with
 labelled rows and their loss still there, so it is no adaptation without a source; the momentum
 network, of decay 0.99, also asks for neighbours; the memory begins empty and holds 4,096 rows;
-balance is the divergence from equal shares; contrast reads an
-embedding of 64 features, and its negatives are the kept weak views.
+balance is the divergence from equal shares; negatives are kept weak views, spared by the label that
+the network gave them before neighbours corrected it; strong views are those of `fixmatch`.
 """
 
 from orchestrator.method import Method
@@ -37,7 +37,7 @@ METHOD = Method(
                 ),
                 balance=BalanceTerm(weight=1.0, rows="unlabelled"),
                 representation=RepresentationSpec(
-                    embedding=EmbeddingSpec(width=64, keep=LatestRows(rows=4096, labelled=False)),
+                    embedding=EmbeddingSpec(width=0, keep=LatestRows(rows=4096, labelled=False)),
                     refine=NeighbourMean(k=10, share=1.0, temperature=None),
                     contrast=Contrast(weight=1.0, temperature=0.07),
                 ),

@@ -1,11 +1,12 @@
 """Confidence vote: sources weighed by their certainty, remembered over rounds, the surest quarter.
 
-Source: after SPARSE (Manni et al., 2025), as released: sharpened beliefs weighed by 1 - H / log C,
-0.3 of the label kept from before, the batch's 0.75 quantile.
+Source: after SPARSE (Manni et al., 2025): sharpened beliefs weighed by 1 - H / log C, 0.7 of their
+vote beside 0.3 of the label from before, which the released code means to keep and never uses, the
+batch's 0.75 quantile.
 Departs from the paper: without the generator; sources are two students; the quantile is over the
 pool and grows, the memory is over rounds (0.3 of the label before, once a round, where a row's own
 average over steps has 0.99), and every step trains on both kinds of rows instead of every fifth
-epoch on pseudo-labels.
+epoch on pseudo-labels; trained as the house default is (mixup 0.5, weight averages, warm starts).
 """
 
 from orchestrator.families import warm_rounds

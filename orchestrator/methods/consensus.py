@@ -5,7 +5,8 @@ public): all sources must agree, and the mean's confidence must reach a precisio
 out-of-fold rows.
 Departs from the paper: sources are three students; give `labelling.foreign` to use other networks.
 The threshold is learnt from the confidence of one student on rows out of its fold and read by the
-mean of three, which is less confident: it accepts fewer rows than the precision would allow.
+mean of three, which is less confident. Warm fold students never saw their fold, but the labels of
+their pool rows come from students that did.
 """
 
 from orchestrator.families import warm_rounds

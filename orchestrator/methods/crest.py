@@ -3,8 +3,10 @@
 Source: Wei et al., CReST, CVPR 2021, arXiv:2102.09559, sections 3.2 and 4; the share of each
 predicted class is (N of the mirrored rank / N of the most frequent class)^(1/3), every generation
 restarts and relabels the whole pool.
-Departs from the paper: 500 steps a generation and four of them; the selected rows stand in a source
-of their own beside the labelled ones. With equally many labels of each class all rows are taken.
+Departs from the paper: as `fixmatch`; 500 steps a generation and four of them; the selected rows do
+not join the labelled ones: they are drawn apart and learnt in strong views, with a mean of their
+own that doubles the weight of labels from the second generation on. With equally many labels of
+each class all rows are taken.
 """
 
 from orchestrator.method import Method
@@ -19,7 +21,7 @@ from trainables.teachers import ExponentialAverage
 METHOD = Method(
     summary="Generations of FixMatch that take more labels of rare classes.",
     source="Wei et al., CVPR 2021, arXiv:2102.09559",
-    departs="fewer steps and generations",
+    departs="fewer steps and generations; selected rows are a source apart",
     search=("consistency", "selection", "policy", "rounds", "teacher", "training"),
     recipe=Recipe(
         training=TrainingSpec(

@@ -2,8 +2,8 @@
 
 Source: Wei et al., CReST, CVPR 2021, arXiv:2102.09559, section 3.3: the labelled frequencies raised
 to a power that falls from 1 to 0.5 over the generations.
-Departs from the paper: the stored table is aligned, the batches inside a generation are not; 500
-steps a generation and four of them.
+Departs from the paper: as `crest`; the stored table is aligned, the batches inside a generation are
+not.
 """
 
 from orchestrator.method import Method

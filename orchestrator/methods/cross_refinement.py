@@ -2,7 +2,7 @@
 
 Source: house method after XPL (cross pseudo-labelling for sound source localisation), whose
 formulas are not public: soft labels of the other model, sharpened, kept to a share that grows over
-training.
+training; both draw batches and views of their own.
 Departs from the paper: classification; labels are not averaged over epochs; temperature 0.5, a
 share of 0.3 that grows to 1 over half of the round.
 """
@@ -25,6 +25,6 @@ METHOD = Method(
             selector=TopShare(share=Linear(start=0.3, end=1.0, until=0.5, over="steps")),
             targets=TargetSpec(kind="soft", temperature=0.5),
         ),
-        partner=Peer(),
+        partner=Peer(batches="own"),
     ),
 )

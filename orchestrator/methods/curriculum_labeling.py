@@ -5,7 +5,10 @@ against the authors' released loop: the percentile falls by 20 each round until 
 in, every round relabels the whole pool with the previous round's student, training restarts from
 new weights with mixup (alpha 1) and strong views.
 Departs from the paper: cross-entropy is not weighted by class frequency, since those weights span
-240x when a class gets few labels; weights are averaged by EMA instead of SWA.
+240x when a class gets few labels; weights are averaged by EMA instead of SWA; labelled rows are
+drawn apart from the selected ones, with a mean of their own, so that they keep half of the loss
+however many rows are selected, where the paper trains on one shuffled union; strong views are those
+of `fixmatch` instead of RandAugment.
 """
 
 from orchestrator.method import Method
@@ -20,7 +23,7 @@ from trainables.teachers import ExponentialAverage
 METHOD = Method(
     summary="A growing top share of the whole pool, a restart every round.",
     source="Cascante-Bonilla et al., AAAI 2021, arXiv:2001.06001",
-    departs="no class-frequency weights in the loss; EMA instead of SWA",
+    departs="no class-frequency weights; EMA, no SWA; labelled rows apart, not one union",
     search=("curriculum", "calibration", "labelling", "policy", "rounds", "teacher", "training"),
     recipe=Recipe(
         training=TrainingSpec(

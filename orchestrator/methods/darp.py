@@ -3,8 +3,8 @@
 Source: Kim et al., Distribution aligning refinery, NeurIPS 2020, arXiv:2007.08844, section 3 and
 algorithm 1 (alpha 2, 10 iterations); the balance is estimated from out-of-fold predictions as in
 the released code.
-Departs from the paper: refined once a round on the stored table, behind the rounds of the house
-default.
+Departs from the paper: refined once a round on the stored table, fitted on 16,384 of its rows at
+most, behind the rounds of the house default.
 """
 
 from orchestrator.families import warm_rounds

@@ -4,7 +4,7 @@ Source: Zhu et al., Doubly robust self-training, NeurIPS 2023, arXiv:2306.00265,
 whole pool with the teacher's hard labels, the correction's weight rising linearly from 0 to 1 over
 the student's training.
 Departs from the paper: the teacher's labels of labelled rows are made out of fold, without which
-the correction vanishes; the loss of a row is bounded by 3 nats; weak views.
+the correction vanishes; what is subtracted of a row's loss is bounded by 3 nats; weak views.
 """
 
 from orchestrator.method import Method
@@ -20,7 +20,7 @@ from trainables.teachers import ExponentialAverage
 METHOD = Method(
     summary="Pseudo-labels for all rows, corrected by what they get wrong on labelled rows.",
     source="Zhu et al., NeurIPS 2023, arXiv:2306.00265",
-    departs="out-of-fold labels for the correction; a bounded loss",
+    departs="out-of-fold labels for the correction, which is bounded",
     search=("doubly_robust", "losses", "out_of_fold", "policy", "rounds", "teacher", "training"),
     recipe=Recipe(
         labelling=LabellingSpec(out_of_fold=4),

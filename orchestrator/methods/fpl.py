@@ -1,10 +1,13 @@
-"""FPL: the 16 surest rows of each class, labelled once by a foreign source.
+"""FPL: the 16 surest rows of each class, labelled once.
 
 Source: Menghini, Delworth, Bach, Enhancing CLIP with CLIP, NeurIPS 2023, arXiv:2306.01669, section
-3: once, K = 16, new weights each time, labelled and pseudo-labelled rows with equal mass.
-Departs from the paper: a network of its own is trained instead of prompts; give `labelling.foreign`
-for the zero-shot first labels, else round 0 learns from labelled rows; a row is never moved to its
-second-best class to fill one up; no pseudo-label is held out for validation.
+3: once, K = 16, new weights each time.
+Departs from the paper: a network of its own is trained instead of prompts, and without foreign
+sources the student of round 0 labels; for the paper's zero-shot labels, made once, give
+`labelling.foreign` with `policy: {num_rounds: 1, label_last: false}`. Labelled and pseudo-labelled
+rows are two means of equal weight, where the released code weighs the labelled one by the number of
+pseudo-labels over that of labels; a row is never moved to its second-best class to fill one up; no
+pseudo-label is held out for validation.
 """
 
 from orchestrator.families import warm_rounds
@@ -14,9 +17,9 @@ from trainables.selectors.fixed import ClassTopK
 from trainables.student import StepCount
 
 METHOD = Method(
-    summary="The 16 surest rows of each class, labelled once by a foreign source.",
+    summary="The 16 surest rows of each class, labelled once.",
     source="Menghini et al., NeurIPS 2023, arXiv:2306.01669",
-    departs="networks instead of prompts",
+    departs="networks instead of prompts; two means of equal weight",
     search=("selection", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         steps=StepCount(first_round=400, base=400),

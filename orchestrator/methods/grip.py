@@ -1,12 +1,13 @@
-"""GRIP: K surest rows of each class, K growing until the whole pool is in.
+"""GRIP: K surest rows of each class, K growing to an even share of the pool.
 
 Source: Menghini, Delworth, Bach, Enhancing CLIP with CLIP, NeurIPS 2023, arXiv:2306.01669, section
-3: K growing linearly to the whole pool over the iterations, new weights each time, labelled and
-pseudo-labelled rows with equal mass.
+3: K growing linearly to the whole pool over the iterations, new weights each time.
 Departs from the paper: a network of its own is trained instead of prompts; give `labelling.foreign`
-for the zero-shot first labels, else round 0 learns from labelled rows; a row is never moved to its
-second-best class to fill one up; five iterations instead of ten, and no pseudo-label is held out
-for validation.
+for the zero-shot first labels, else round 0 learns from labelled rows; labelled and pseudo-labelled
+rows are two means of equal weight, where the released code weighs the labelled one by the number of
+pseudo-labels over that of labels; a row is never moved to its second-best class to fill one up, so
+those beyond a class's even share stay out; five iterations instead of ten, and no pseudo-label is
+held out for validation.
 """
 
 from orchestrator.families import warm_rounds
@@ -17,9 +18,9 @@ from trainables.selectors.fixed import EvenShare
 from trainables.student import StepCount
 
 METHOD = Method(
-    summary="K surest rows of each class, K growing until the whole pool is in.",
+    summary="K surest rows of each class, K growing to an even share of the pool.",
     source="Menghini et al., NeurIPS 2023, arXiv:2306.01669",
-    departs="networks instead of prompts; five iterations",
+    departs="networks instead of prompts; two means of equal weight; five iterations",
     search=("curriculum", "selection", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         steps=StepCount(first_round=400, base=400),

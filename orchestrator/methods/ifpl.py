@@ -1,11 +1,12 @@
 """IFPL: the 16 surest rows of each class, labelled anew by each round's student.
 
 Source: Menghini, Delworth, Bach, Enhancing CLIP with CLIP, NeurIPS 2023, arXiv:2306.01669, section
-3: K = 16 in every iteration, new weights each time, labelled and pseudo-labelled rows with equal
-mass.
+3: K = 16 in every iteration, new weights each time.
 Departs from the paper: a network of its own is trained instead of prompts; give `labelling.foreign`
-for the zero-shot first labels, else round 0 learns from labelled rows; a row is never moved to its
-second-best class to fill one up; no pseudo-label is held out for validation.
+for the zero-shot first labels, else round 0 learns from labelled rows; labelled and pseudo-labelled
+rows are two means of equal weight, where the released code weighs the labelled one by the number of
+pseudo-labels over that of labels; a row is never moved to its second-best class to fill one up; no
+pseudo-label is held out for validation.
 """
 
 from orchestrator.families import warm_rounds
@@ -17,7 +18,7 @@ from trainables.student import StepCount
 METHOD = Method(
     summary="The 16 surest rows of each class, labelled anew by each round's student.",
     source="Menghini et al., NeurIPS 2023, arXiv:2306.01669",
-    departs="networks instead of prompts",
+    departs="networks instead of prompts; two means of equal weight",
     search=("selection", "policy", "rounds", "teacher", "training"),
     recipe=warm_rounds(
         steps=StepCount(first_round=400, base=400),

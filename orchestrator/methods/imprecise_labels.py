@@ -3,7 +3,9 @@
 Source: Chen et al., Imprecise label learning, NeurIPS 2024, arXiv:2305.12715, as released for
 semi-supervised learning by the same authors: soft targets from uniformly aligned weak views, all
 rows, and 0.1 times the cross-entropy of the mean prediction to equal shares.
-Departs from the paper: as `fixmatch`; the balance is over all rows of the batch.
+Departs from the paper: as `fixmatch`; the balance is over all rows of the batch, where the released
+code reads weak views of pool rows alone; targets keep all classes instead of the three most
+probable; the alignment remembers about 100 batches instead of 1,000 and begins with the first.
 """
 
 from orchestrator.families import one_round

@@ -1,9 +1,13 @@
 """Label models: several students vote, Dawid and Skene's model weighs their votes class by class.
 
 Source: house method under a neutral name: data programming with networks as label functions, after
-DP-SSL (Xu et al., NeurIPS 2021, arXiv:2110.13740), whose text leaves its label functions and label
-model open here; the label model is that of Dawid and Skene, Applied Statistics 1979.
-Departs from the paper: label functions are five students of different seeds.
+DP-SSL (Xu et al., NeurIPS 2021, arXiv:2110.13740); the label model is that of Dawid and Skene,
+Applied Statistics 1979.
+Departs from the paper: label functions are five students of different seeds that never abstain,
+where the paper's are heads that multiple-choice learning makes specialists of some classes; the
+label model never sees labelled rows, and votes of students that err together count in full; rows
+on which fewer than three of five agree are left out; trained as the house default is: mixup 0.5, an
+average of weights labels, warm starts.
 """
 
 from orchestrator.families import warm_rounds

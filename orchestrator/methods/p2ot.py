@@ -5,7 +5,8 @@ the classes, epsilon 0.1, the labelled share rising from 0.1 to 1 in the shape o
 row weighted by its mass.
 Departs from the paper: it clusters without labels, here a labelled set trains along; the plan is
 made once a round on at most 16,384 rows of the pool; the share is 0.11, 0.3, 0.75 and 1 in four
-rounds, earlier up than the paper's ramp (0.11, 0.20, 0.62, 1).
+rounds, earlier up than the paper's ramp (0.11, 0.20, 0.62, 1); trained as the house default is:
+mixup 0.5, an average of weights labels, warm starts.
 """
 
 from orchestrator.families import warm_rounds

@@ -2,7 +2,9 @@
 
 Source: Lee, Pseudo-Label, ICML workshop on Challenges in Representation Learning, 2013.
 Departs from the paper: labels are made between rounds on the whole pool, not within each batch, and
-only above a threshold, as later implementations do; the weight does not ramp up.
+only above a threshold, as later implementations do; the weight does not ramp up; selected rows are
+learnt in strong views, not in the view that was labelled, and the mean of their loss is over the
+accepted rows alone.
 """
 
 from orchestrator.method import Method
@@ -14,7 +16,7 @@ from trainables.student import StepCount, TrainingSpec
 METHOD = Method(
     summary="Accept rows above a fixed confidence, with hard labels.",
     source="Lee, ICML workshop 2013",
-    departs="labels are made between rounds, above a threshold, without a ramp",
+    departs="labels between rounds, above a threshold; strong views; no ramp",
     search=(
         "selection",
         "targets",

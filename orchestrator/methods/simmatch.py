@@ -5,7 +5,8 @@ alignment, labels aggregated over the labelled memory (own share 0.9, temperatur
 above 0.95, and the likeness to labelled rows as a second target (weight 1, temperature 0.1).
 Departs from the paper: as `fixmatch`; the EMA teacher labels and embeds weak views; the memory
 holds the newest embedding of each labelled row, a head of two layers and 64 features; the alignment
-remembers about 100 batches instead of 256.
+remembers about 100 batches instead of 256; the second target counts from the first step, not from
+the second epoch.
 """
 
 from orchestrator.families import one_round

@@ -3,7 +3,8 @@
 Source: Tai, Bailis, Valiant, Sinkhorn label allocation, ICML 2021, arXiv:2102.08622, algorithm 1:
 cost -log p with regularisation 100, the allocated share rising linearly, row sums as weights.
 Departs from the paper: allocated once a round on at most 16,384 rows of the pool instead of in
-every batch; the bounds are 1.1 times the labelled shares.
+every batch; the bounds are 1.1 times the labelled shares; trained as the house default is: mixup
+0.5, an average of weights labels, warm starts.
 """
 
 from orchestrator.families import warm_rounds

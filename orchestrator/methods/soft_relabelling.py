@@ -4,7 +4,8 @@ Source: Arazo et al., Pseudo-labeling and confirmation bias, IJCNN 2020, arXiv:1
 3.1 to 3.3: soft labels of all rows from the last epoch, mixup (alpha 1), 0.8 times the balance
 term, 0.4 times the entropy term, 16 labelled rows in every batch of 100.
 Departs from the paper: a warm-started round of 300 steps stands for an epoch and labels are those
-of the EMA teacher in evaluation mode; batches are 16 + 96; selected rows are seen in strong views.
+of the EMA teacher in evaluation mode; batches are 16 + 96; selected rows are seen in strong views;
+no dropout, where the paper has 0.1 (`student.dropout`).
 """
 
 from orchestrator.method import Method

@@ -4,7 +4,10 @@ Source: Feofanov, Devijver, Amini, AAAI 2019, and Amini et al., Self-training: a
 arXiv:2202.12040, section 3: the threshold of each class minimises the bound on the conditional
 error of the majority vote; accepted rows stay.
 Departs from the paper: votes are the averaged probabilities of three networks instead of a random
-forest; the means over labelled and selected rows count alike.
+forest, trained as the house default is (mixup 0.5, an average of weights) and started warm; the
+bound reads the votes of the present networks on the whole pool, those of accepted rows too, where
+the paper takes accepted rows out of it and its released code may keep the first model's votes; the
+means over labelled and selected rows count alike.
 """
 
 from orchestrator.families import warm_rounds

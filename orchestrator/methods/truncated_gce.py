@@ -2,8 +2,9 @@
 
 Source: Zhang and Sabuncu, Generalized cross entropy, NeurIPS 2018, arXiv:1805.07836, equation 8, q
 0.7, bound 0.5.
-Departs from the paper: rows are left out at each step instead of every ten epochs; the noisy labels
-are a teacher's pseudo-labels.
+Departs from the paper: rows are left out at each step from the first one on, instead of every ten
+epochs from the fortieth, so pseudo-labels teach nothing until labelled rows have made some of them
+probable; the noisy labels are a teacher's pseudo-labels.
 """
 
 from orchestrator.families import whole_pool

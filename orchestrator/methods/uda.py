@@ -3,7 +3,8 @@
 Source: Xie et al., Unsupervised data augmentation, NeurIPS 2020, arXiv:1904.12848, section 2; rows
 above 0.8 before sharpening, temperature 0.4.
 Departs from the paper: no training signal annealing of the labelled loss; 1,000 steps of 32
-labelled and 128 pool rows; the weak view is labelled in evaluation mode; an EMA is scored.
+labelled and 128 pool rows; strong views are those of `fixmatch` instead of RandAugment; the weak
+view is labelled in evaluation mode; an EMA is scored.
 """
 
 from orchestrator.families import one_round

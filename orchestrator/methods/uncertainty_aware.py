@@ -4,7 +4,8 @@ Source: Rizve et al., In defense of pseudo-labeling, ICLR 2021, arXiv:2101.06329
 passes with dropout 0.3, confidence at least 0.7, standard deviation below 0.05, a restart each
 round.
 Departs from the paper: no negative labels and no class balance in the first rounds; deviations are
-the population's; four rounds instead of twenty.
+the population's; four rounds instead of twenty; trained as the house default is: mixup 0.5, an
+average of weights labels.
 """
 
 from orchestrator.families import warm_rounds

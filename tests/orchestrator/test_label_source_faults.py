@@ -33,7 +33,7 @@ REFUSED = {
     ),
     "filters of one source after foreign ones": (
         [FILTERED, foreign(rounds="first")],
-        "filters read how far label sources are apart",
+        "filter agreement reads how far label sources are apart",
     ),
     "filters over steps": (
         [

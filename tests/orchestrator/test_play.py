@@ -138,6 +138,22 @@ def test_out_of_fold_predictions_reach_the_selector_that_asks_for_them(make_conf
     assert record.rounds[0].accepted > 0
 
 
+@pytest.mark.slow
+def test_a_fold_student_that_starts_warm_starts_from_the_one_that_never_saw_its_fold(make_config):
+    config = make_config(
+        "recipe.labelling.out_of_fold=2",
+        "recipe.training.steps={first_round: 5, base: 5}",
+        "recipe.policy.start=warm",
+    )
+    record = play(config)
+    store, (before, after) = Store(config.store), [r.steps for r in record.rounds]
+    for name in ("train", "train-fold-0", "train-fold-1"):
+        identity = store.record("train", after[name].address).identity
+        assert identity["inputs"]["start"] == before[name].address
+    folds = [store.record("train", after[f"train-fold-{i}"].address).identity for i in range(2)]
+    assert [each["reads"]["fold"]["number"] for each in folds] == [0, 1]
+
+
 def test_a_selection_of_nothing_ends_the_run_and_says_so(make_config):
     record = play(make_config("recipe.selector={kind: threshold, threshold: 1.0}"))
     assert len(record.rounds) == 1

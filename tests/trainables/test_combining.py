@@ -97,6 +97,24 @@ def test_a_vote_by_confidence_weighs_sharpened_rows_by_their_certainty():
     assert probs(ConfidenceVote(), rows)[0] == pytest.approx(vote / vote.sum(), abs=1e-6)
 
 
+def test_an_unsure_vote_counts_less_against_what_is_remembered():
+    rows = logs([[[0.9, 0.1], [0.6, 0.4]], [[0.8, 0.2], [0.5, 0.5]]])
+    sharp = np.exp(2 * rows) / np.exp(2 * rows).sum(axis=2, keepdims=True)
+    sure = 1 + (sharp * np.log(sharp)).sum(axis=2, keepdims=True) / np.log(2)
+    vote, memory = (sure * sharp).mean(axis=0), np.array([[0.3, 0.7], [0.3, 0.7]])
+    blend = 0.7 * vote + 0.3 * memory
+    found = combined(ConfidenceVote(), ids(2), rows, np.log(memory), 0.3)
+    expected = blend / blend.sum(axis=1, keepdims=True)
+    assert np.exp(found.log_probs) == pytest.approx(expected, abs=1e-6)
+    assert found.labels.tolist() == [0, 1]
+
+
+def test_a_vote_of_which_nothing_is_certain_leaves_what_is_remembered():
+    rows, memory = logs(np.full((2, 1, 2), 0.5)), np.log([[0.3, 0.7]])
+    found = combined(ConfidenceVote(), ids(1), rows, memory, 0.3)
+    assert found.log_probs == pytest.approx(memory, abs=1e-6)
+
+
 def test_the_source_that_knows_a_row_best_is_chosen_for_it():
     flat, peaked = [0.4, 0.3, 0.3], [0.6, 0.35, 0.05]
     rows = logs([[flat, peaked], [peaked, flat]])

@@ -10,13 +10,21 @@ from pydantic import ValidationError
 from tests.trainables.selectors.pools import P, labelled, of_probs, part
 from trainables.beliefs import Beliefs, Doubt
 from trainables.combining import Mean, combined
-from trainables.filters import Agreement, Filter, Margin, Spread, filtered
+from trainables.filters import Agreement, Confidence, Filter, Margin, Spread, filtered
 from trainables.pool_mean import pool_mean
 from trainables.schedules import Linear, at_round
 from trainables.selectors.fixed import Everything
 from trainables.selectors.sketch import sketch
 
-EVERY = (Agreement(share=0.6), Agreement(), Spread(), Spread(most=0.2), Margin())
+EVERY = (
+    Agreement(share=0.6),
+    Agreement(),
+    Spread(),
+    Spread(most=0.2),
+    Margin(),
+    Confidence(),
+    Confidence(above=0.3),
+)
 every_filter = pytest.mark.parametrize("each", EVERY, ids=str)
 DOUBT = Doubt(
     np.float32([1, 2 / 3, 0.5, 1 / 3]),
@@ -30,6 +38,14 @@ def told(seed: int = 0, num: int = 40, sources: int = 3) -> np.ndarray:
     stream = np.random.default_rng(seed)
     logits = 2 * stream.normal(size=(num, 4)) + stream.normal(size=(sources, num, 4))
     return (logits - np.logaddexp.reduce(logits, axis=2, keepdims=True)).astype(np.float32)
+
+
+def doubted(doubt: Doubt) -> Beliefs:
+    """Rows of four classes with this doubt, and confidences of 0.4, 0.5, 0.6 and so on."""
+    sure = np.minimum(0.4 + 0.1 * np.arange(len(doubt.spread)), 0.9)
+    probs = np.stack([sure, *3 * [(1 - sure) / 3]], axis=1)
+    beliefs = Beliefs.of_log_probs([str(i) for i in range(len(sure))], np.log(np.float32(probs)))
+    return replace(beliefs, doubt=doubt)
 
 
 def believed(rows: np.ndarray) -> Beliefs:
@@ -51,19 +67,22 @@ def test_every_filter_has_an_example():
         (Spread(most=1), [True, True, True, True]),
         (Spread(most=0), [False, False, False, False]),
         (Margin(), [True, False, False, True]),
+        (Confidence(), [False, False, True, True]),
+        (Confidence(above=0.65), [False, False, False, True]),
     ],
     ids=str,
 )
 def test_a_filter_passes_the_rows_that_its_bound_says(each, expected):
-    assert each.passes(DOUBT).tolist() == expected
+    assert each.passes(doubted(DOUBT)).tolist() == expected
 
 
 @pytest.mark.parametrize("sources", [3, 5, 6, 7])
 def test_a_share_of_the_sources_counts_them_whatever_its_rounding(sources):
     agreeing = np.arange(sources + 1)
-    doubt = Doubt((agreeing / sources).astype(np.float32), DOUBT.spread, DOUBT.margin)
+    zeros = np.zeros(sources + 1, np.float32)
+    rows = doubted(Doubt((agreeing / sources).astype(np.float32), zeros, zeros))
     for least in agreeing:
-        assert Agreement(share=least / sources).passes(doubt).sum() == sources + 1 - least
+        assert Agreement(share=least / sources).passes(rows).sum() == sources + 1 - least
 
 
 def test_three_sources_are_filtered_by_hand():
@@ -136,8 +155,9 @@ def test_without_filters_the_beliefs_are_the_same_object():
 
 
 def test_filters_ask_for_beliefs_of_several_sources():
-    with pytest.raises(ValueError, match="filters need beliefs of several sources"):
+    with pytest.raises(ValueError, match="give beliefs of several sources"):
         filtered((Agreement(),), of_probs(P))
+    assert filtered((Confidence(),), of_probs(P)).eligible.tolist() == [max(p) > 0.5 for p in P]
 
 
 def test_a_row_held_back_counts_in_no_statistic_and_is_never_accepted():
@@ -157,7 +177,7 @@ def test_a_bound_may_move_over_rounds():
     moving = Agreement(share=Linear(start=1.0, end=0.5))
     shares = [at_round(moving, r, 3).share for r in range(3)]
     assert shares == pytest.approx([1.0, 0.75, 0.5])
-    assert at_round(moving, 2, 3).passes(DOUBT).sum() == 3
+    assert at_round(moving, 2, 3).passes(doubted(DOUBT)).sum() == 3
 
 
 @pytest.mark.parametrize("make", [lambda: Agreement(share=1.1), lambda: Spread(most=-0.1)])

@@ -47,6 +47,9 @@ ANCHORS = Objective(
 )
 SPECS = {
     "peer": TrainingSpec(batch=BATCH, objective=FLEX, optimiser=RATE, partner=Peer()),
+    "peer with batches of its own": TrainingSpec(
+        batch=BATCH, objective=FLEX, optimiser=RATE, partner=Peer(batches="own")
+    ),
     "meta teacher": TrainingSpec(
         batch=BatchPlan(labelled=6, selected=0, pool=7),
         optimiser=RATE,
@@ -184,6 +187,22 @@ def test_peers_of_one_seed_would_stay_one_network():
     state = start(spec, network(), CLASSES, Worker(), len(rows.pool), network())
     fit(spec, state, rows, 3, seed=3, worker=Worker(), listen=ignore)
     assert same(state.student, state.partner.network)
+
+
+def test_peers_with_batches_of_their_own_part_all_the_same():
+    spec = SPECS["peer with batches of its own"]
+    rows = rows_for(spec)
+    state = start(spec, network(), CLASSES, Worker(), len(rows.pool), network())
+    fit(spec, state, rows, 3, seed=3, worker=Worker(), listen=ignore)
+    assert not same(state.student, state.partner.network)
+
+
+def test_a_wide_step_ahead_is_on_another_batch_than_the_real_one():
+    deep, wide = (
+        SPECS["two steps wide"].model_copy(update={"look_ahead": LookAhead(kind=kind, steps=1)})
+        for kind in ("deep", "wide")
+    )
+    assert not same(train(deep)[0].teacher, train(wide)[0].teacher)
 
 
 def _train_all(worker: Worker, folder: Path) -> None:

@@ -46,11 +46,13 @@ def test_the_weights_of_softmatch_have_their_golden_values():
     assert weights.of(aligned.labels, aligned.confidence) == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_gaussian_of_equal_confidences_is_a_step():
+def test_a_gaussian_of_equal_confidences_is_steep_but_no_step():
     flat = pool(0, 20, levels=1)
     weights = Gaussian().fit(sketch(flat, pool_rows=20, seed=0), WHOLE)
     assert (weights.of(flat.labels, flat.confidence) == 1).all()
     assert weights.of(np.array([0]), flat.confidence[:1] - np.float32(0.01)) < 1e-6
+    near = weights.of(np.array([0]), flat.confidence[:1] - np.float32(5e-4))
+    assert near == pytest.approx(np.exp(-0.5), abs=1e-3)  # one deviation of 0.001 / 2
 
 
 def test_confidence_weighs_by_its_power():
