@@ -2,7 +2,7 @@
 
     python benchmarks/methods.py --data data/fashion-seed{seed} [--methods default,noisy_student]
                                  [--seeds 0,1,2] [--precision bfloat16]
-                                 [--set recipe.policy.num_rounds=2 --name -two-rounds]
+                                 [--set recipe.policy.num_rounds=2 --name=-two-rounds]
 
 Each run is a process of its own with the local engine and one thread, so that CPU seconds are the
 run's. ``{seed}`` in the data path takes the seed: every seed has its own split. Methods run with

@@ -25,6 +25,8 @@ DOORS = {
     "wandb": {"orchestrator/tracking/wandb_projection.py"},
     "optuna": {"orchestrator/sweep/study.py"},
     "jsonschema": {"cluster/kube_rules.py"},
+    "cv2": {"trainables/landmarks/flow.py"},
+    "av": {"orchestrator/data/video.py"},
     "ray": {
         "cluster/ray_jobs.py",
         "orchestrator/ray_session.py",

@@ -44,8 +44,8 @@ def submit(
     """Start a run or sweep elsewhere, or attach to it: the same command after any crash.
 
     Examples:
-      selftrain submit --to ray run examples/digits.yaml --dry-run
-      selftrain submit --to slurm --launch team.yaml sweep examples/sweep.yaml
+      selftrain submit --to ray run config.yaml --dry-run
+      selftrain submit --to slurm --launch team.yaml sweep config.yaml
     """
     job = make_job(verb, config, overrides or [], launch, identity)
     launcher = launcher_for(to, job.launch, job.config.runs, again=again)

@@ -14,6 +14,7 @@ from orchestrator.console import Console, closing_lines, rounds_table
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, Interrupted
 from orchestrator.explaining import explain_plan, explain_run
+from orchestrator.explaining_rows import explain_row
 from orchestrator.loading import load_config
 from orchestrator.plan import plan_run
 from orchestrator.runs import find_run, load_run, run_folder
@@ -157,18 +158,26 @@ def explain(
         Path | None, typer.Option("--plan", help="Config whose steps a run's are compared with.")
     ] = None,
     overrides: Overrides = None,
+    row: Annotated[
+        str | None, typer.Option(help="Id of a pool row: what each round made of it.")
+    ] = None,
     store: StoreRoot = "store",
     runs: RunsFolder = Path("runs"),
 ) -> None:
-    """Say why: what a run waits for, why a trial ended, what decides a step's address.
+    """Say why: what a run waits for or made of a row, why a trial ended, what decides an address.
 
     Examples:
       selftrain explain RUN                      where it stands, and who holds what it waits for
       selftrain explain RUN --plan config.yaml   the field that makes another config differ
+      selftrain explain RUN --row ID             why the row was accepted or left out in each round
       selftrain explain SWEEP/7                  how trial 7 went, and why it was pruned
       selftrain explain train/0a1b label/2c3d    fields of a step, or in which two differ
     """
-    for line in _explained(first, second, against, overrides or [], store, runs):
+    if row is not None:
+        lines = explain_row(load_run(find_run(runs, first)), row)
+    else:
+        lines = _explained(first, second, against, overrides or [], store, runs)
+    for line in lines:
         typer.echo(line)
 
 

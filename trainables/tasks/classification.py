@@ -15,7 +15,7 @@ from trainables.drawing import captioned
 from trainables.landmarks.network import LandmarkNetworkSpec
 from trainables.models import AnyModel, build
 from trainables.tasks.kinds import Classes
-from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown
+from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown, left_out
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,22 @@ class Classification:
         if shown.truth is not None and shown.truth.num_rows:
             right = int(shown.truth["label"][0].as_py()) == label
         return captioned(pixels, f"{names[label]} {sure:.2f}{accepted}", right=right)
+
+    def said(self, shown: Shown, names: tuple[str, ...], least: np.ndarray) -> list[str]:
+        beliefs = Beliefs.of_table(shown.told)
+        order = np.argsort(-beliefs.log_probs[0], kind="stable")
+        line = f"{names[order[0]]} {beliefs.confidence[0]:.3f}"
+        if len(order) > 1:
+            line += f", then {names[order[1]]} {np.exp(beliefs.log_probs[0, order[1]]):.3f}"
+        if beliefs.doubt is not None:
+            line += f"; {beliefs.doubt.agreement[0]:.0%} of its sources agree"
+        if shown.chosen.num_rows:
+            label, weight = (shown.chosen[name][0].as_py() for name in ("label", "weight"))
+            return [line, f"accepted as {names[label]}, weight {weight:.3f}"]
+        return [line, left_out(names[order[0]], least[order[0]])]
+
+    def truth_said(self, truth: pa.Table, names: tuple[str, ...]) -> str:
+        return names[truth["label"][0].as_py()] if truth.num_rows else "none"
 
     def changed(self, now: pa.Table, before: pa.Table) -> Changed:
         at = pc.index_in(now["example_id"], before["example_id"].combine_chunks())

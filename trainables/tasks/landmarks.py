@@ -16,7 +16,7 @@ from trainables.landmarks.network import LandmarkNetworkSpec, build_landmark_net
 from trainables.landmarks.tables import floats_of, pairs_of
 from trainables.models import AnyModel
 from trainables.tasks.kinds import Points
-from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown
+from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown, left_out
 
 NEAR = 0.1
 """A point within this share of the normaliser is right; one that moved further has changed."""
@@ -76,6 +76,24 @@ class Landmarks:
             weights = floats_of(shown.chosen, "weights")[0]
         return drawn(pixels, pairs_of(shown.told, "label")[0], weights)
 
+    def said(self, shown: Shown, names: tuple[str, ...], least: np.ndarray) -> list[str]:
+        found, sure = pairs_of(shown.told, "label")[0], floats_of(shown.told, "peak")[0]
+        weights = np.zeros(self.num_names, np.float32)
+        if shown.chosen.num_rows:
+            weights = floats_of(shown.chosen, "weights")[0]
+        lines = []
+        for k, name in enumerate(names):
+            taken = weights[k] > 0
+            became = f"accepted, weight {weights[k]:.3f}" if taken else left_out(name, least[k])
+            lines.append(f"{name} at {_place(found[k])}, {sure[k]:.3f}: {became}")
+        return lines
+
+    def truth_said(self, truth: pa.Table, names: tuple[str, ...]) -> str:
+        if not truth.num_rows:
+            return "none"
+        places = pairs_of(truth, "label")[0]
+        return ", ".join(f"{n} at {_place(p)}" for n, p in zip(names, places, strict=True))
+
     def changed(self, now: pa.Table, before: pa.Table) -> Changed:
         at = pc.index_in(now["example_id"], before["example_id"].combine_chunks())
         there = pc.is_valid(at).to_numpy()
@@ -86,3 +104,8 @@ class Landmarks:
         apart = distances(ours, theirs, self.spec.normaliser)
         both = np.isfinite(apart) & np.isfinite(ours).all(axis=2)
         return Changed(int(both.sum()), int((apart[both] > NEAR).sum()))
+
+
+def _place(point: np.ndarray) -> str:
+    """A point in pixels of the stored image."""
+    return f"({point[0]:.1f}, {point[1]:.1f})" if np.isfinite(point).all() else "an unknown place"

@@ -51,3 +51,13 @@ class Shown:
     """The row of the selection."""
     truth: pa.Table | None
     """The row of the hidden labels, where there are any."""
+
+
+def left_out(name: str, least: float) -> str:
+    """What became of an element that was not accepted, beside those of its name that were.
+
+    ``least`` is the confidence of the least sure one among them, NaN where there is none.
+    """
+    if np.isnan(least):
+        return f"left out; no '{name}' of its fragment was accepted"
+    return f"left out; the least sure accepted '{name}' of its fragment has {least:.3f}"

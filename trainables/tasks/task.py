@@ -67,6 +67,16 @@ class Task(Protocol):
     def drawn(self, pixels: np.ndarray, shown: Shown, names: tuple[str, ...]) -> np.ndarray:
         """An image uint8 [C, H, W] with what a round says of it, uint8 [3, H', W'], to look at."""
 
+    def said(self, shown: Shown, names: tuple[str, ...], least: np.ndarray) -> list[str]:
+        """What a round says of a row, and what became of it, in words, one line each.
+
+        ``least`` is the confidence of the least sure accepted element beside it, float64
+        [num_names]; NaN where there is none.
+        """
+
+    def truth_said(self, truth: pa.Table, names: tuple[str, ...]) -> str:
+        """The ground truth of a row in words; the table holds that row or none."""
+
     def changed(self, now: pa.Table, before: pa.Table) -> Changed:
         """How many elements two prediction tables of the same rows tell otherwise."""
 

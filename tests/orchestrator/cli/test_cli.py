@@ -10,7 +10,7 @@ import yaml
 
 from orchestrator.methods import method_names
 from orchestrator.store.store import Identity, Outcome, StepFolder, Store
-from tests.orchestrator.helpers import play
+from tests.orchestrator.helpers import play, table_of
 
 ROOT = Path(__file__).parents[3]
 IDENTITIES = [Identity("train", 1, {"rate": rate}, {}) for rate in (0.1, 0.2)]
@@ -192,6 +192,16 @@ def test_explain_wants_the_name_of_exactly_one_step(selftrain, capsys, store):
     assert "names 2 finished steps" in capsys.readouterr().err
     assert selftrain("explain", "label/ffff") == 2
     assert "names 0 finished steps" in capsys.readouterr().err
+
+
+def test_explain_tells_what_became_of_a_row(selftrain, capsys, played):
+    runs = ("--runs", played.config.runs)
+    assert selftrain("explain", played.run, "--row", "nobody", *runs) == 2
+    assert "labelled no pool row 'nobody'" in capsys.readouterr().err
+    told = played.rounds[0].steps["label"].address
+    row = table_of(played.config.store, "label", told)["example_id"][0].as_py()
+    assert selftrain("explain", played.run, "--row", row, *runs) == 0
+    assert capsys.readouterr().out.startswith("round 0  ")
 
 
 def test_explain_says_where_a_run_stands_and_how_a_config_differs(
