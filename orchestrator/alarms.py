@@ -63,13 +63,16 @@ def _of_coverage(what: str, coverage: float | None, *, accepts_all: bool) -> Ite
 
 
 def _of_classes(where: str, class_rows: Sequence[int], labelled: Sequence[int]) -> Iterator[str]:
-    for label, got, prior in _with_priors(class_rows, labelled):
-        share = got / sum(class_rows)
-        if share > MOST_TIMES_PRIOR * prior:
-            yield (
-                f"class {label} holds {share:.1%} of {where}, more than "
-                f"{MOST_TIMES_PRIOR:g} times its {prior:.1%} of the labelled rows"
-            )
+    if not sum(class_rows) or not sum(labelled):
+        return
+    for label, (got, known) in enumerate(zip(class_rows, labelled, strict=True)):
+        share, prior = got / sum(class_rows), known / sum(labelled)
+        holds = f"class {label} holds {share:.1%} of {where}"
+        if share > MOST_TIMES_PRIOR * max(prior, 1 / sum(labelled)):
+            much = f"{MOST_TIMES_PRIOR:g} times its {prior:.1%}" if known else "its none"
+            yield f"{holds}, more than {much} of the labelled rows"
+        elif share > max(NEARLY_ALL, (1 + prior) / 2):
+            yield f"{holds}, nearly all, and {prior:.1%} of the labelled rows"
 
 
 def _of_steps(in_step: InStep, labelled: Sequence[int]) -> Iterator[str]:

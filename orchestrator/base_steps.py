@@ -16,10 +16,10 @@ from orchestrator.store.store import Identity
 AnyJob = TypeVar("AnyJob", bound=Job, covariant=True)
 
 CODE: Mapping[str, int] = {
-    "train": 3,
-    "label": 2,
+    "train": 4,
+    "label": 3,
     "cross_label": 1,
-    "select": 1,
+    "select": 2,
     "score": 2,
     "audit": 3,
     "extend": 1,

@@ -46,7 +46,7 @@ class _Planner:
         self._config, self._data, self._store = config, data, store
         self._steps = steps_of(config, data)
         self._lines: list[PlannedStep] = []
-        self._crossed: str | None = None
+        self._out_of_fold: str | None = None
         self._predictions: str | None = None
         self._tables: list[str] = []
 
@@ -55,15 +55,15 @@ class _Planner:
         policy, folds = recipe.policy, self._steps.folds
         pool = self._data.manifest.pool.num_rows
         trained: list[tuple[str, ...]] = []
-        crossed: list[tuple[str, ...]] = []
+        fold_students: list[tuple[str, ...]] = []
         played: list[Played] = []
         selection: str | None = None
         if self._steps.begins_with_labels:
             selection = self._begin()
         for round_ in range(policy.num_rounds):
-            before = teacher_in_force(played) if played and policy.start == "warm" else None
-            starts = None if before is None else trained[before]
-            fold_starts = None if before is None else crossed[before]
+            teacher = teacher_in_force(played) if played and policy.start == "warm" else None
+            starts = None if teacher is None else trained[teacher]
+            fold_starts = None if teacher is None else fold_students[teacher]
             accepted = self._accepted(selection)
             chosen = None if accepted == 0 else selection
             extension = self._steps.extend(round_, chosen) if chosen else None
@@ -79,7 +79,7 @@ class _Planner:
                 round_,
                 selection=chosen,
                 num_selected=pool if accepted is None else accepted,
-                out_of_fold=self._crossed,
+                out_of_fold=self._out_of_fold,
             )
             bound = "at most " if accepted is None else ""
             members = []
@@ -95,7 +95,7 @@ class _Planner:
                 self._train(round_, f"train-fold-{number}", step, bound)
                 ours.append(step.address)
             trained.append(tuple(members))
-            crossed.append(tuple(ours))
+            fold_students.append(tuple(ours))
             score = self._steps.score(members[0])
             self._add(round_, "score", score, "score validation and test")
             played.append(self._played(round_, score.address, played))
@@ -103,9 +103,9 @@ class _Planner:
                 continue
             predictions = self._label_pool(round_, trained[teacher_in_force(played)])
             if folds and played[-1].kept:
-                cross = self._steps.cross_label(crossed[round_], trained[round_][0])
+                cross = self._steps.cross_label(fold_students[round_], trained[round_][0])
                 self._add(round_, "cross_label", cross, "label labelled rows out of fold")
-                self._crossed = cross.address
+                self._out_of_fold = cross.address
             keep = selection if policy.pool == "keep" else None
             selection = self._select(round_, predictions, keep, selection)
         return self._lines
@@ -115,7 +115,7 @@ class _Planner:
         predictions = self._label_pool(0, ())
         cross = self._steps.cross_label_foreign()
         self._add(0, "cross_label-before", cross, "label labelled rows by foreign sources")
-        self._crossed = cross.address
+        self._out_of_fold = cross.address
         return self._select(-1, predictions, None, None)
 
     def _label_pool(self, round_: int, trains: Sequence[str]) -> str:
@@ -137,7 +137,7 @@ class _Planner:
         """Selection and audit from a prediction table; the address of the selection."""
         pool, early = self._data.manifest.pool.num_rows, "-before" if round_ < 0 else ""
         select = self._steps.select(
-            round_, predictions=predictions, out_of_fold=self._crossed, previous=keep
+            round_, predictions=predictions, out_of_fold=self._out_of_fold, previous=keep
         )
         self._add(max(0, round_), f"select{early}", select, f"select from {pool:,} rows")
         audit = self._steps.audit(

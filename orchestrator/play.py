@@ -54,7 +54,7 @@ class Player:
         refused = config.placement.most_refused_share
         self._work = Work(data, engine, watch, most_refused_share=refused)
         self._policy = config.recipe.policy
-        self._folds: dict[int, tuple[str, ...]] = {}
+        self._fold_students: dict[int, tuple[str, ...]] = {}
         self._out_of_fold: str | None = None
         self._predictions: str | None = None
         self._tables: list[str] = []
@@ -131,9 +131,9 @@ class Player:
 
         A fold student that starts warm starts from that of the same fold, which never saw its rows.
         """
-        before = teacher_in_force(played) if played and self._policy.start == "warm" else None
-        starts = None if before is None else trained[before]
-        fold_starts = None if before is None else self._folds.get(before)
+        teacher = teacher_in_force(played) if played and self._policy.start == "warm" else None
+        starts = None if teacher is None else trained[teacher]
+        fold_starts = None if teacher is None else self._fold_students[teacher]
         accepted = int(selection.counts["accepted"]) if selection else 0
         chosen = selection.address if selection and accepted else None
         extension = self._steps.extend(current.number, chosen) if chosen else None
@@ -153,12 +153,12 @@ class Player:
             students.append(self._do(current, name, step).address)
         labels_after = current.number + 1 < self._policy.num_rounds or self._policy.label_last
         folds = self._steps.folds if labels_after else 0
-        crossed = []
+        fold_students = []
         for number in range(folds):
             start = fold_starts[number] if fold_starts else None
             step = make(fold=Fold(number=number, of=folds), start=start)
-            crossed.append(self._do(current, f"train-fold-{number}", step).address)
-        self._folds[current.number] = tuple(crossed)
+            fold_students.append(self._do(current, f"train-fold-{number}", step).address)
+        self._fold_students[current.number] = tuple(fold_students)
         return tuple(students)
 
     def _begin(self, current: _Round) -> Record:
@@ -198,7 +198,7 @@ class Player:
         teacher = teacher_in_force(played)
         predictions = self._label_pool(current, trained[teacher])
         if self._steps.folds and teacher == current.number:
-            step = self._steps.cross_label(self._folds[teacher], trained[teacher][0])
+            step = self._steps.cross_label(self._fold_students[teacher], trained[teacher][0])
             crossed = self._do(current, "cross_label", step)
             self._out_of_fold = crossed.address
         keep = previous.address if previous and self._policy.pool == "keep" else None

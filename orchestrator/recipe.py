@@ -247,7 +247,7 @@ class Recipe(Spec):
     """What selectors order rows by: the label's probability, or first the share of sources that
     predict the label."""
     filters: tuple[Filter, ...] = ()
-    """What holds rows back before anything else, by how far several label sources are apart."""
+    """What holds rows back before anything else, by how sure label sources are or how far apart."""
     calibrators: tuple[TableCalibrator, ...] = ()
     """Corrections of the teacher's beliefs before the selector sees them, one after the other."""
     selector: Selector = ClassShare()

@@ -3,7 +3,6 @@
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.data.dataset import Dataset
@@ -14,7 +13,7 @@ from orchestrator.store.record import Record
 from orchestrator.store.store import Store
 from trainables.drawing import sheet
 from trainables.images import decode, encode
-from trainables.tasks.outcomes import Shown
+from trainables.tasks.outcomes import Shown, row_of
 from trainables.tasks.task import task_of
 
 Which = Literal["even", "surest", "least_sure", "refused"]
@@ -50,11 +49,11 @@ def contact_sheet(
         name = shard_name(fragment)
         table = data.read(data.manifest.pool.files[fragment], ["example_id", "image"])
         hidden = data.manifest.hidden.files
-        content = _of(table, row)["image"][0].as_py()
+        content = row_of(table, row)["image"][0].as_py()
         shown = Shown(
-            _of(store.read_table(predicted, name), row),
-            _of(store.read_table(selected, name), row),
-            _of(data.read(hidden[fragment]), row) if hidden else None,
+            row_of(store.read_table(predicted, name), row),
+            row_of(store.read_table(selected, name), row),
+            row_of(data.read(hidden[fragment]), row) if hidden else None,
         )
         pixels = decode(content)
         images.append(task_of(data.task).drawn(pixels, shown, data.manifest.classes))
@@ -83,8 +82,3 @@ def _picked(
     wanted = [row for row in found if row[3] == (which != "refused")]
     wanted.sort(key=lambda row: (row[2] if which == "least_sure" else -row[2], row[1]))
     return [row[:2] for row in wanted[:num_rows]]
-
-
-def _of(table: pa.Table, row: str) -> pa.Table:
-    """The table's row of this id, or none."""
-    return table.filter(pc.equal(table["example_id"], row))

@@ -9,6 +9,7 @@ Legend: B rows of the global batch, C classes.
 """
 
 import copy
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -171,33 +172,55 @@ def fit(
         )
     near = data.near(worker.device)
 
-    def loader_of(seed: int) -> Loader:
+    def loader_of(stream: int) -> Loader:
         return Loader(
             spec.batch,
             spec.objective,
             near,
             state.running.num_classes,
-            seed=seed,
+            seed=stream,
             worker=worker,
             reads_pool=spec.reads_pool,
         )
 
     loader = loader_of(seed)
     own = isinstance(spec.partner, Peer) and spec.partner.batches == "own"
-    peers = loader_of(derive(seed, "peer")) if own else loader
-    stepper = _Stepper(spec, state, loader, peers, worker)
+    wide = spec.look_ahead is not None and spec.look_ahead.kind == "wide"
+    stepper = _Stepper(
+        spec,
+        state,
+        _Batches(
+            loader,
+            peer=loader_of(derive(seed, "peer")) if own else loader,
+            ahead=tuple(
+                loader_of(derive(seed, "ahead", number)) if wide else loader
+                for number in range(spec.look_ahead.steps if spec.look_ahead else 0)
+            ),
+        ),
+        worker,
+    )
     return steps_up_to(num_steps, state, stepper.step, loader.images_per_step, listen)
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """What draws the rows of a step."""
+
+    student: Loader
+    peer: Loader
+    """For a peer; it may be the student's."""
+    ahead: tuple[Loader, ...]
+    """For each step ahead of the real one; they may be the student's."""
 
 
 class _Stepper:
     """Makes steps: labels first, by all networks as they are, then every network moves."""
 
     def __init__(
-        self, spec: TrainingSpec, state: TrainState, loader: Loader, peers: Loader, worker: Worker
+        self, spec: TrainingSpec, state: TrainState, batches: _Batches, worker: Worker
     ) -> None:
-        """``peers`` draws the batches of a peer; it may be ``loader`` itself."""
         self._spec, self._state, self._worker = spec, state, worker
-        self._loader, self._peers = loader, peers
+        self._loader, self._batches = batches.student, batches
         self._student = self._learner(state.student, state.headed("student"), state.optimiser)
         partner = state.partner
         self._partner = (
@@ -218,7 +241,7 @@ class _Stepper:
                 spec.self_meta, self._student, self._terms(moment), self._loader, moment
             )
         else:
-            terms = self._move(moment, rate)
+            terms = self._move(moment, rate, self._loader)
         teachers.follow(spec.teacher, state.teacher, state.student, moment.step, state.snapshots)
         if state.beside is not None:
             state.beside.follow(spec.teacher, moment.step)
@@ -236,18 +259,19 @@ class _Stepper:
             self._worker,
         )
 
-    def _move(self, moment: Moment, rate: float) -> Terms:
-        """The student's step, and a peer's."""
+    def _move(self, moment: Moment, rate: float, loader: Loader) -> Terms:
+        """The student's step on rows of ``loader``, and a peer's."""
         state, partner = self._state, self._state.partner
         if partner is None:
-            pool = self._labelled_pool(None, state.running, self._loader, moment)
-            return self._train(self._student, pool, state.running, self._loader, moment)
+            pool = self._labelled_pool(None, state.running, loader, moment)
+            return self._train(self._student, pool, state.running, loader, moment)
         _set_rate(partner.optimiser, rate)
-        ours = self._labelled_pool(partner.network, state.running, self._loader, moment)
-        theirs = self._labelled_pool(state.student, partner.running, self._peers, moment)
-        terms = self._train(self._student, ours, state.running, self._loader, moment)
+        peer = self._batches.peer
+        ours = self._labelled_pool(partner.network, state.running, loader, moment)
+        theirs = self._labelled_pool(state.student, partner.running, peer, moment)
+        terms = self._train(self._student, ours, state.running, loader, moment)
         assert self._partner is not None  # noqa: S101 - built with the state
-        self._train(self._partner, theirs, partner.running, self._peers, moment, "partner-dropout")
+        self._train(self._partner, theirs, partner.running, peer, moment, "partner-dropout")
         return terms
 
     def _labelled_pool(
@@ -309,13 +333,11 @@ class _Stepper:
         moves = copy.deepcopy(state.optimiser.state_dict())
         known = copy.deepcopy(state.running.arrays())
         ahead: list[dict[str, torch.Tensor]] = []
-        for number in range(spec.steps):
+        for loader in self._batches.ahead:
+            self._move(moment, rate, loader)
             if spec.kind == "deep":
-                self._move(moment, rate)
                 teachers.follow(self._spec.teacher, state.teacher, state.student, moment.step)
                 continue
-            ahead_of = min(moment.step + 1 + number, moment.num_steps - 1)
-            self._move(Moment(ahead_of, moment.num_steps), rate)
             ahead.append(copy.deepcopy(state.student.state_dict()))
             self._restore(weights, moves)
         if ahead:

@@ -46,11 +46,12 @@ class Learner:
             return outputs_of(self.wrapped, images, apart)
 
     def move(self) -> None:
-        """Make the step that the gradients tell."""
+        """Make the step that the gradients tell; workers keep one network, statistics included."""
         if self.max_grad_norm:
             moved = [p for group in self.optimiser.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(moved, self.max_grad_norm)
         self.optimiser.step()
+        self.worker.agree(self.network)
 
 
 def update(

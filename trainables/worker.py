@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.pool_mean import PoolMean
 
@@ -41,6 +41,23 @@ class Worker:
         """Each part summed over all workers, float64, and as ``loss`` the sum of them all."""
         found = self.total(torch.stack([*parts.values()])).double()
         return {"loss": found.sum(), **dict(zip(parts, found.unbind(), strict=True))}
+
+    @torch.no_grad()
+    def agree(self, network: nn.Module) -> None:
+        """Give every worker's batch norm the mean of all workers' running statistics, in place.
+
+        GPUs share their batches' statistics already (`trainables.models.synchronised`).
+        """
+        if self.world == 1 or self.device.type == "cuda":
+            return
+        norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        running = [b for m in norms for b in (m.running_mean, m.running_var) if b is not None]
+        if not running:
+            return
+        means = self.total(torch.cat([b.flatten() for b in running])) / self.world
+        parts = torch.split(means, [b.numel() for b in running])
+        for own, mean in zip(running, parts, strict=True):
+            own.copy_(mean.view_as(own))
 
     def total_mean(self, mean: PoolMean) -> PoolMean:
         """The mean over the rows of all workers, exactly."""

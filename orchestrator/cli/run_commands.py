@@ -169,11 +169,13 @@ def explain(
     Examples:
       selftrain explain RUN                      where it stands, and who holds what it waits for
       selftrain explain RUN --plan config.yaml   the field that makes another config differ
-      selftrain explain RUN --row ID             why the row was accepted or left out in each round
+      selftrain explain RUN --row ID             what each round said of a pool row and did with it
       selftrain explain SWEEP/7                  how trial 7 went, and why it was pruned
       selftrain explain train/0a1b label/2c3d    fields of a step, or in which two differ
     """
     if row is not None:
+        if second is not None or against is not None or overrides:
+            raise ConfigError("--row asks about one run: leave the second name, --plan, --set out")
         lines = explain_row(load_run(find_run(runs, first)), row)
     else:
         lines = _explained(first, second, against, overrides or [], store, runs)

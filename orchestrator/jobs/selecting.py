@@ -228,8 +228,8 @@ def gather_selection(
     counts = {"accepted": sum(class_rows), "class_rows": class_rows, "starved_classes": starved}
     outlook = Outlook.of_classes(Dataset(job.data).labelled_rows, sum(predicted))
     metrics: dict[str, Any] = {
-        "least": list(labeller.rule.least),
-        "accepts_all": not job.filters and job.selector.accepts_all(outlook),
+        "least": labeller.rule.thresholds(),
+        "accepts_all": job.selector.accepts_all(outlook),
         **measured,
     }
     if isinstance(labeller.tilt, Tilt) and job.calibrators:

@@ -29,7 +29,7 @@ METHOD = Method(
             batch=BatchPlan(labelled=64, selected=96),
             objective=Objective(
                 labelled=LabelledTerm(loss=BoundedCrossEntropy(bound=3.0)),
-                selected=SelectedTerm(view="weak", loss=BoundedCrossEntropy(bound=3.0)),
+                selected=SelectedTerm(view="weak"),
                 doubly_robust=DoublyRobust(alpha=Linear(start=0.0, end=1.0, over="steps")),
             ),
             teacher=ExponentialAverage(decay=0.99),

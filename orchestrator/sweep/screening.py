@@ -83,14 +83,19 @@ def gather_evidence(
     validation rows.
 
     Raises:
-        ConfigError: Labels are points, or a calibrator reads features, which held-out rows do not
-            have.
+        ConfigError: Labels are points, filters hold rows back, or a calibrator reads features: of
+            held-out rows neither can be told.
     """
     recipe = record.config.recipe
     if not isinstance(recipe, Recipe):
         raise ConfigError("sweep.screen judges labels that are classes: set it to null")
     if calibrators is not None:
         recipe = recipe.model_copy(update={"calibrators": calibrators})
+    if recipe.filters:
+        raise ConfigError(
+            "screening can't judge behind filters: nothing tells which held-out rows they would "
+            "hold back; set screen to null"
+        )
     for each in recipe.calibrators:
         if isinstance(each, FromFeatures):
             raise ConfigError(
@@ -152,6 +157,8 @@ def screen(recipe: Recipe, evidence: Evidence) -> Screened:
     """
     if recipe.calibrators != evidence.calibrators:
         raise ConfigError("screening compares selectors behind the same calibrators")
+    if recipe.filters:
+        raise ConfigError("screening can't judge behind filters: set screen to null")
     if recipe.ranking != "confidence":
         raise ConfigError("screening compares confidences: set ranking to confidence, or no screen")
     if recipe.selector.needs_sample:

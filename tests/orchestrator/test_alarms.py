@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from orchestrator.alarms import alarms
 from trainables.step_tally import InStep
 
@@ -35,6 +37,23 @@ def test_a_class_that_swallows_the_selection_is_told():
         "class 0 holds 91.0% of the selection, more than 3 times its 25.0% of the labelled rows"
     )
     assert raised(class_rows=(75, 25, 0, 0), labelled_rows=known) == ()
+
+
+def test_a_class_without_labels_that_swallows_the_selection_is_told():
+    rows, known = (0, 60, 20, 20), (10, 0, 10, 10)
+    assert raised(class_rows=rows, labelled_rows=known) == (
+        "class 1 holds 60.0% of the selection, more than its none of the labelled rows",
+    )
+    assert raised(class_rows=(40, 5, 30, 25), labelled_rows=known) == ()  # three of 33, as a label
+
+
+@pytest.mark.parametrize("known", [(10, 10), (10, 10, 10)])
+def test_with_few_classes_one_that_holds_nearly_all_is_told(known):
+    few = [0] * (len(known) - 1)
+    (told,) = raised(class_rows=(1000, *few), labelled_rows=known)
+    assert told.startswith("class 0 holds 100.0% of the selection, nearly all, and ")
+    assert raised(class_rows=(985, 15, *few[1:]), labelled_rows=known) == ()
+    assert raised(class_rows=(995, 5), labelled_rows=(995, 5)) == ()
 
 
 def test_a_pool_that_keeps_changing_its_mind_is_told_from_round_3_on():

@@ -28,11 +28,11 @@ def test_an_accepted_row_is_told_with_its_label_and_weight_and_its_hidden_label_
     told, taken = table(played, 0, "label"), table(played, 0, "select")
     name = next(iter(taken))
     lines = explain_row(played, name)
-    assert lines[0].startswith(
-        f"round 0  {told[name]['label']} {told[name]['confidence']:.3f}, then"
-    )
+    said = f"{told[name]['label']} {told[name]['confidence']:.3f}, then"
+    assert lines[0] == "chosen by selector class_share"
+    assert lines[1].startswith(f"round 0  {said}")
     accepted = f"accepted as {taken[name]['label']}, weight {taken[name]['weight']:.3f}"
-    assert lines[1] == f"round 0  {accepted}"
+    assert lines[2] == f"round 0  {accepted}"
     assert lines[-1].startswith("hidden label, for reports alone: ")
 
 
@@ -42,20 +42,40 @@ def test_a_row_left_out_is_held_against_the_least_sure_accepted_one_of_its_class
     label = told[name]["label"]
     least = min(told[i]["confidence"] for i, row in taken.items() if row["label"] == label)
     expected = f"left out; the least sure accepted '{label}' of its fragment has {least:.3f}"
-    assert explain_row(played, name)[1] == f"round 0  {expected}"
+    assert explain_row(played, name)[2] == f"round 0  {expected}"
 
 
 def test_every_round_that_selected_tells_of_the_row(played):
     selecting = [r.round for r in played.rounds if "select" in r.steps]
     lines = explain_row(played, next(iter(table(played, 0, "label"))))
     assert [f"round {r}" for r in selecting for _ in range(2)] == [
-        line.split("  ")[0] for line in lines[:-1]
+        line.split("  ")[0] for line in lines[1:-1]
     ]
 
 
 def test_a_row_that_the_pool_does_not_hold_is_an_error_that_says_where_ids_stand(played):
     with pytest.raises(ConfigError, match="labelled no pool row 'nobody': ids stand in"):
         explain_row(played, "nobody")
+
+
+@pytest.mark.slow
+def test_a_row_that_a_filter_held_back_is_told_so_and_what_stands_between(make_config):
+    record = play(
+        make_config(
+            "recipe.labelling.students=2",
+            "recipe.filters=[{kind: agreement}, {kind: confidence, above: 0.15}]",
+            "recipe.calibrators=[{kind: align}]",
+            "recipe.selector={kind: everything}",
+        )
+    )
+    address = record.rounds[0].steps["combine"].address
+    told = table_of(record.config.store, "label", address).to_pylist()
+    apart = next(row for row in told if row["agreement"] < 1 and row["confidence"] > 0.15)
+    lines = explain_row(record, apart["example_id"])
+    between = "chosen by filters agreement, confidence; calibrators align; selector everything"
+    assert lines[0] == between
+    assert "50% of its sources agree" in lines[1]
+    assert lines[3] == "round 0  held back by filter agreement"
 
 
 @pytest.mark.slow

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from orchestrator.console import Console
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, Interrupted
+from orchestrator.plan import plan_run
 from orchestrator.runs import load_run
 from orchestrator.session import play_run
 from orchestrator.signals import StopRequest
@@ -139,19 +141,29 @@ def test_out_of_fold_predictions_reach_the_selector_that_asks_for_them(make_conf
 
 
 @pytest.mark.slow
-def test_a_fold_student_that_starts_warm_starts_from_the_one_that_never_saw_its_fold(make_config):
+def test_fold_students_start_warm_from_those_that_never_saw_their_fold_of_the_last_kept_round(
+    make_config,
+):
     config = make_config(
         "recipe.labelling.out_of_fold=2",
-        "recipe.training.steps={first_round: 5, base: 5}",
-        "recipe.policy.start=warm",
+        "recipe.training.optimiser.learning_rate={schedule: stepwise, values: [0.05, 10, 0.05]}",
+        "recipe.policy={num_rounds: 3, start: warm, roll_back_below: 0.02}",
     )
     record = play(config)
-    store, (before, after) = Store(config.store), [r.steps for r in record.rounds]
-    for name in ("train", "train-fold-0", "train-fold-1"):
-        identity = store.record("train", after[name].address).identity
-        assert identity["inputs"]["start"] == before[name].address
-    folds = [store.record("train", after[f"train-fold-{i}"].address).identity for i in range(2)]
-    assert [each["reads"]["fold"]["number"] for each in folds] == [0, 1]
+    assert [r.kept for r in record.rounds[:2]] == [True, False]
+    store, first = Store(config.store), record.rounds[0].steps
+    for later in (record.rounds[1].steps, record.rounds[2].steps):
+        for name in ("train", "train-fold-0", "train-fold-1"):
+            identity = store.record("train", later[name].address).identity
+            assert identity["inputs"]["start"] == first[name].address
+            fold = identity["reads"].get("fold", {}).get("number")
+            assert fold == (int(name[-1]) if "fold" in name else None)
+    planned = {
+        (line.round, line.step): line.address
+        for line in plan_run(config, Dataset(config.data), store)
+    }
+    played = {(r.round, n): s.address for r in record.rounds for n, s in r.steps.items()}
+    assert planned == played
 
 
 def test_a_selection_of_nothing_ends_the_run_and_says_so(make_config):

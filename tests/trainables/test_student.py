@@ -223,6 +223,22 @@ def test_two_workers_train_the_student_of_one(tmp_path, monkeypatch):
             assert value == pytest.approx(theirs[key], abs=1e-5), key
 
 
+def _train_with_batch_norm(worker: Worker, folder: Path) -> None:
+    spec = SPECS["everything at once"]
+    keep([("norm", *train(spec, network("batch"), worker=worker))], worker, folder)
+
+
+@pytest.mark.slow
+def test_two_workers_with_batch_norm_keep_one_student_and_one_teacher(tmp_path, monkeypatch):
+    """Their batches differ, and with them the statistics that each would keep alone."""
+    as_two_workers(_train_with_batch_norm, tmp_path, monkeypatch)
+    spec = SPECS["everything at once"]
+    states, _ = kept_by_two(tmp_path, "norm", lambda: begun(spec, network("batch", seed=8)))
+    assert same(states[0].student, states[1].student)
+    assert same(states[0].teacher, states[1].teacher)
+    assert same_running(*states)
+
+
 # ---- length of a round
 
 

@@ -181,6 +181,7 @@ class _Stepper:
         if most := self._spec.optimiser.max_grad_norm:
             nn.utils.clip_grad_norm_(moving.network.parameters(), most)
         moving.optimiser.step()
+        self._worker.agree(moving.network)
         return self._worker.totals({name: value.detach() for name, value in terms.items()})
 
 

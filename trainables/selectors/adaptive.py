@@ -163,7 +163,9 @@ class EqualRate(Spec):
     """Of every predicted class the share that a threshold takes of the most frequent one.
 
     Source: Guo and Li, Class-imbalanced semi-supervised learning with adaptive thresholding (ADSH),
-    ICML 2022; the most frequent class is the one with most labelled rows.
+    ICML 2022; the most frequent class is the one with most labelled rows, of equal ones the one
+    predicted most. Departs from the released code: there it is the first class, here a class that
+    is never predicted is none.
     """
 
     kind: Literal["equal_rate"] = "equal_rate"
@@ -173,7 +175,8 @@ class EqualRate(Spec):
     needs_sample: ClassVar[bool] = False
 
     def fit(self, pool: Statistics, labelled: Labelled, seed: int) -> Rule:
-        first, rows = int(np.argmax(labelled.class_rows)), pool.class_rows()
+        rows = pool.class_rows()
+        first = int(np.lexsort((rows, np.where(rows > 0, labelled.class_rows, -1)))[-1])
         num, threshold = pool.num_classes, float(np.float32(number(self.threshold)))
         sure = pool.reaching((0,) * num, (threshold,) * num)
         rate = int(sure[first]) / max(1, int(rows[first]))

@@ -18,7 +18,7 @@ from trainables.beliefs import Beliefs
 from trainables.nearness import Nearness
 from trainables.schedules import Bounds, Scalar, number
 from trainables.selectors.separation import Separation
-from trainables.selectors.sketch import row_keys
+from trainables.selectors.sketch import confidence_of, row_keys
 
 Share = Annotated[Scalar, Bounds(low=0, high=1, over=("rounds", "steps"))]
 NEVER = 2.0
@@ -154,9 +154,11 @@ class Rule:
             accepted &= keys >= np.array(self.cuts, dtype=np.uint64)[beliefs.labels]
         return np.asarray(accepted)
 
-    def describe(self) -> dict[str, float]:
-        """Thresholds in words that a record can hold."""
-        return {f"least_confidence/{k}": v for k, v in enumerate(self.least)}
+    def thresholds(self) -> list[float]:
+        """Least confidence that is accepted of each class [C]; 1 where no row of it is."""
+        cuts = confidence_of(np.array(self.cuts, dtype=np.uint64), coarse=self.coarse)
+        reached = np.where(np.isfinite(cuts), cuts, 1.0).clip(max=1.0)
+        return [max(float(cut), least) for cut, least in zip(reached, self.least, strict=True)]
 
 
 def make_rule(

@@ -15,7 +15,7 @@ from trainables.drawing import captioned
 from trainables.landmarks.network import LandmarkNetworkSpec
 from trainables.models import AnyModel, build
 from trainables.tasks.kinds import Classes
-from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown, left_out
+from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown, left_out, row_of
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,23 @@ class Classification:
             right = int(shown.truth["label"][0].as_py()) == label
         return captioned(pixels, f"{names[label]} {sure:.2f}{accepted}", right=right)
 
-    def said(self, shown: Shown, names: tuple[str, ...], least: np.ndarray) -> list[str]:
-        beliefs = Beliefs.of_table(shown.told)
+    def said(
+        self, example_id: str, told: pa.Table, chosen: pa.Table, names: tuple[str, ...]
+    ) -> list[str]:
+        beliefs, taken = Beliefs.of_table(row_of(told, example_id)), row_of(chosen, example_id)
         order = np.argsort(-beliefs.log_probs[0], kind="stable")
         line = f"{names[order[0]]} {beliefs.confidence[0]:.3f}"
         if len(order) > 1:
             line += f", then {names[order[1]]} {np.exp(beliefs.log_probs[0, order[1]]):.3f}"
         if beliefs.doubt is not None:
             line += f"; {beliefs.doubt.agreement[0]:.0%} of its sources agree"
-        if shown.chosen.num_rows:
-            label, weight = (shown.chosen[name][0].as_py() for name in ("label", "weight"))
+        if taken.num_rows:
+            label, weight = (taken[name][0].as_py() for name in ("label", "weight"))
             return [line, f"accepted as {names[label]}, weight {weight:.3f}"]
-        return [line, left_out(names[order[0]], least[order[0]])]
+        at = pc.index_in(chosen["example_id"], told["example_id"].combine_chunks())
+        beside = told.take(at)
+        sure = beside["confidence"].to_numpy()[beside["label"].to_numpy() == order[0]]
+        return [line, left_out(names[order[0]], sure)]
 
     def truth_said(self, truth: pa.Table, names: tuple[str, ...]) -> str:
         return names[truth["label"][0].as_py()] if truth.num_rows else "none"

@@ -16,7 +16,7 @@ from trainables.landmarks.network import LandmarkNetworkSpec, build_landmark_net
 from trainables.landmarks.tables import floats_of, pairs_of
 from trainables.models import AnyModel
 from trainables.tasks.kinds import Points
-from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown, left_out
+from trainables.tasks.outcomes import Accepted, Changed, Judged, Shown, left_out, row_of
 
 NEAR = 0.1
 """A point within this share of the normaliser is right; one that moved further has changed."""
@@ -76,15 +76,20 @@ class Landmarks:
             weights = floats_of(shown.chosen, "weights")[0]
         return drawn(pixels, pairs_of(shown.told, "label")[0], weights)
 
-    def said(self, shown: Shown, names: tuple[str, ...], least: np.ndarray) -> list[str]:
-        found, sure = pairs_of(shown.told, "label")[0], floats_of(shown.told, "peak")[0]
+    def said(
+        self, example_id: str, told: pa.Table, chosen: pa.Table, names: tuple[str, ...]
+    ) -> list[str]:
+        row, taken = row_of(told, example_id), row_of(chosen, example_id)
+        found, sure = pairs_of(row, "label")[0], floats_of(row, "peak")[0]
         weights = np.zeros(self.num_names, np.float32)
-        if shown.chosen.num_rows:
-            weights = floats_of(shown.chosen, "weights")[0]
+        if taken.num_rows:
+            weights = floats_of(taken, "weights")[0]
+        beside = self.accepted(chosen, told)
         lines = []
         for k, name in enumerate(names):
-            taken = weights[k] > 0
-            became = f"accepted, weight {weights[k]:.3f}" if taken else left_out(name, least[k])
+            became = left_out(name, beside.confidence[beside.names == k])
+            if weights[k] > 0:
+                became = f"accepted, weight {weights[k]:.3f}"
             lines.append(f"{name} at {_place(found[k])}, {sure[k]:.3f}: {became}")
         return lines
 

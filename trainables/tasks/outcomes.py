@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,16 @@ class Shown:
     """The row of the hidden labels, where there are any."""
 
 
-def left_out(name: str, least: float) -> str:
-    """What became of an element that was not accepted, beside those of its name that were.
+def row_of(table: pa.Table, example_id: str) -> pa.Table:
+    """The table's row of this id, or none."""
+    return table.filter(pc.equal(table["example_id"], example_id))
 
-    ``least`` is the confidence of the least sure one among them, NaN where there is none.
+
+def left_out(name: str, beside: np.ndarray) -> str:
+    """What became of an element that was not accepted, beside the confidences of those that were.
+
+    ``beside`` holds those of its name and fragment, [n].
     """
-    if np.isnan(least):
+    if not len(beside):
         return f"left out; no '{name}' of its fragment was accepted"
-    return f"left out; the least sure accepted '{name}' of its fragment has {least:.3f}"
+    return f"left out; the least sure accepted '{name}' of its fragment has {beside.min():.3f}"

@@ -67,11 +67,13 @@ class Task(Protocol):
     def drawn(self, pixels: np.ndarray, shown: Shown, names: tuple[str, ...]) -> np.ndarray:
         """An image uint8 [C, H, W] with what a round says of it, uint8 [3, H', W'], to look at."""
 
-    def said(self, shown: Shown, names: tuple[str, ...], least: np.ndarray) -> list[str]:
+    def said(
+        self, example_id: str, told: pa.Table, chosen: pa.Table, names: tuple[str, ...]
+    ) -> list[str]:
         """What a round says of a row, and what became of it, in words, one line each.
 
-        ``least`` is the confidence of the least sure accepted element beside it, float64
-        [num_names]; NaN where there is none.
+        The tables are those of the row's fragment: what was not accepted is held against the least
+        sure of those that were.
         """
 
     def truth_said(self, truth: pa.Table, names: tuple[str, ...]) -> str:

@@ -201,7 +201,9 @@ def test_explain_tells_what_became_of_a_row(selftrain, capsys, played):
     told = played.rounds[0].steps["label"].address
     row = table_of(played.config.store, "label", told)["example_id"][0].as_py()
     assert selftrain("explain", played.run, "--row", row, *runs) == 0
-    assert capsys.readouterr().out.startswith("round 0  ")
+    assert capsys.readouterr().out.startswith("chosen by selector class_share\nround 0  ")
+    assert selftrain("explain", played.run, "--row", row, "--set", "recipe.seed=9", *runs) == 2
+    assert "--row asks about one run" in capsys.readouterr().err
 
 
 def test_explain_says_where_a_run_stands_and_how_a_config_differs(

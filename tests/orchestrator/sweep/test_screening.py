@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.errors import ConfigError
 from orchestrator.recipe import Recipe, RoundPolicy
 from orchestrator.sweep.screening import (
     Evidence,
@@ -16,6 +17,7 @@ from orchestrator.sweep.screening import (
     screen,
 )
 from trainables.beliefs import Beliefs
+from trainables.filters import Confidence
 from trainables.schedules import Linear, Stepwise
 from trainables.selectors import sketch as sketches
 from trainables.selectors.adaptive import (
@@ -274,3 +276,6 @@ def test_candidates_without_their_evidence_are_refused():
     assert screen(made, given_rows).score > 0
     with pytest.raises(ValueError, match="needs out-of-fold predictions"):
         screen(made, bare)
+    filtered = made.model_copy(update={"filters": (Confidence(),)})
+    with pytest.raises(ConfigError, match="can't judge behind filters"):
+        screen(filtered, given_rows)

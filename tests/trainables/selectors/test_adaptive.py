@@ -145,6 +145,15 @@ def test_every_class_gives_the_share_that_the_most_frequent_one_gives():
     assert np.flatnonzero(rule.accepts(TABLE)).tolist() == [0, 1, 3, 6, 9]
 
 
+def test_among_classes_with_equally_many_labels_the_most_predicted_one_gives_the_share():
+    balanced = Labelled(np.array([10, 10, 10]))
+    rule = EqualRate(threshold=0.7).fit(BLOCK, balanced, 0)
+    assert rule.cuts == EqualRate(threshold=0.7).fit(BLOCK, Labelled(np.array([6, 3, 1])), 0).cuts
+    unseen = of_probs([[0.02, 0.97, 0.01], [0.01, 0.03, 0.96], [0.01, 0.02, 0.97]])
+    rule = EqualRate(threshold=0.9).fit(sketch(unseen, pool_rows=3, seed=0), balanced, 0)
+    assert rule.accepts(unseen).all()  # no row is predicted as the first class
+
+
 def test_a_loss_bound_is_a_bound_on_confidence():
     known = out_of_fold(np.exp(-0.5), np.exp(-0.1))
     assert least_of(LossBound(scale=1.0), known) == pytest.approx((np.exp(-0.3),) * 3)

@@ -125,9 +125,29 @@ def test_one_and_two_classes_are_no_special_case(selector, coarse, classes):
     whole = pool(0, 12, classes)
     found = chosen(selector, whole, coarse=coarse)
     assert found <= set(whole.example_ids)
-    assert fitted(selector, [whole]).describe().keys() == {
-        f"least_confidence/{k}" for k in range(classes)
-    }
+    assert len(fitted(selector, [whole]).thresholds()) == classes
+
+
+@both_sketches
+@every_selector
+def test_no_accepted_row_is_less_sure_than_the_threshold_of_its_class(selector, coarse):
+    whole = pool(3, 25)
+    rule = fitted(selector, [whole], coarse=coarse)
+    taken, thresholds = rule.accepts(whole), np.array(rule.thresholds())
+    # a coarse key stands for the lower edge of its bin
+    assert (whole.confidence[taken] >= thresholds[whole.labels[taken]] - 1e-9).all()
+
+
+@pytest.mark.parametrize("selector", [ClassShare(share=0.5), ClassTopK(k=2), TopShare(share=0.3)])
+def test_the_threshold_of_a_ranking_selector_is_its_least_accepted_confidence(selector):
+    whole = pool(3, 25)
+    rule = fitted(selector, [whole])
+    taken, thresholds = rule.accepts(whole), rule.thresholds()
+    for label in np.unique(whole.labels[taken]):
+        mine = taken & (whole.labels == label)
+        assert thresholds[label] <= whole.confidence[mine].min()
+        if not isinstance(selector, TopShare):
+            assert thresholds[label] == pytest.approx(whole.confidence[mine].min(), abs=0)
 
 
 @every_selector

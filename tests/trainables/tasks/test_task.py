@@ -15,7 +15,6 @@ from trainables.landmarks.tables import point_predictions, point_selection, pred
 from trainables.models import TimmModel
 from trainables.own_networks import SmallCnn
 from trainables.tasks.kinds import Classes, Points
-from trainables.tasks.outcomes import Shown
 from trainables.tasks.task import ANY_STUDENT, Task, task_of, without_weights
 
 IDS = [f"row-{i}" for i in range(6)]
@@ -216,33 +215,34 @@ def test_points_count_one_by_one_and_those_that_were_not_accepted_not_at_all():
 
 def test_a_row_is_told_in_words_as_by_hand():
     task, names = task_of(CLASSES), ("cat", "dog", "eel")
-    told, none = believed(np.array([1]), 0.8), taken(np.array([], np.int64))
-    least = np.array([NAN, 0.9, NAN])
-    accepted = Shown(told, taken(np.array([2]), np.array([0.5])), None)
-    assert task.said(accepted, names, least) == [
+    told = believed(np.array([1, 1, 0]), 0.8)
+    chosen = taken(np.array([2]), np.array([0.5]))  # the first row, called another class
+    assert task.said("row-0", told, chosen, names) == [
         "dog 0.800, then cat 0.100",
         "accepted as eel, weight 0.500",
     ]
-    refused = Shown(told, none, None)
-    last = "left out; the least sure accepted 'dog' of its fragment has 0.900"
-    assert task.said(refused, names, least)[1] == last
-    nobody = "left out; no 'dog' of its fragment was accepted"
-    assert task.said(refused, names, np.full(3, NAN))[1] == nobody
+    last = "left out; the least sure accepted 'dog' of its fragment has 0.800"
+    assert task.said("row-1", told, chosen, names)[1] == last
+    nobody = "left out; no 'cat' of its fragment was accepted"
+    assert task.said("row-2", told, chosen, names)[1] == nobody
     assert task.truth_said(labelled(LABELS)[:1], names) == "cat"
     assert task.truth_said(labelled(LABELS)[:0], names) == "none"
 
 
 def test_each_point_of_a_row_is_told_in_words_as_by_hand():
     task, names = task_of(POINTS), ("nose", "tail")
-    places = PLACES[:1].copy()
-    shown = Shown(found(places, [[0.9, 0.3]]), kept(places, np.array([[0.5, 0]], np.float32)), None)
+    places = PLACES[:2].copy()
+    told = found(places, [[0.9, 0.3], [0.8, 0.6]])
+    chosen = kept(places, np.array([[0.5, 0], [0, 1]], np.float32))
     left = "left out; the least sure accepted 'tail' of its fragment has 0.600"
-    assert task.said(shown, names, np.array([0.9, 0.6])) == [
+    assert task.said("row-0", told, chosen, names) == [
         "nose at (0.0, 1.0), 0.900: accepted, weight 0.500",
         f"tail at (2.0, 3.0), 0.300: {left}",
     ]
     places[0, 1] = NAN
-    assert task.truth_said(marked(places), names) == "nose at (0.0, 1.0), tail at an unknown place"
+    assert (
+        task.truth_said(marked(places)[:1], names) == "nose at (0.0, 1.0), tail at an unknown place"
+    )
     assert task.truth_said(marked(places)[:0], names) == "none"
 
 
