@@ -83,6 +83,7 @@ def label_pool(
     weight, found = moment.value(term.weight), step.of_rows(told.beliefs)
     counts = counted(told.beliefs.log_probs, found.labels, found.accepted, worker)
     running.tally.see(counts, moment.share)
+    running.tally.see_thresholds(step.labeller.rule.thresholds())
     strong, num_accepted = pairs.strong, float(counts.accepted.sum())
     if term.mix is not None:
         found, strong = _mixed(term.mix, found, pairs, loader, moment)

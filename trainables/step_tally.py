@@ -7,6 +7,7 @@ Legend: b rows of this worker, C classes.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,9 @@ class InStep(Spec):
     """Rows of the whole round whose beliefs were not finite, which count as not accepted."""
     accepts_all: bool
     """Whether the settings mean to accept nearly every row."""
+    thresholds: tuple[float, ...] = ()
+    """Least confidence that the last of these steps accepted, by class and behind calibrators; none
+    where nothing selects."""
     effect_mean: float | None = None
     """Mean over the round of h, what labels did to the labelled loss; None where none judges them,
     or not finite."""
@@ -100,6 +104,7 @@ class StepTally:
         """The part that the sums are of, and the round's rows that were not finite."""
         self._effect = np.zeros(3)
         """How often h was told, its sum and that of its squares."""
+        self._thresholds = np.zeros(0)
         self._later: Tensor | None = None
 
     def see(self, counts: Counts, share: float) -> None:
@@ -115,6 +120,10 @@ class StepTally:
         """
         self._begin(share, len(sums))
         self._later = sums if self._later is None else self._later + sums
+
+    def see_thresholds(self, thresholds: Sequence[float]) -> None:
+        """Take in the least confidences that a step accepts [C]."""
+        self._thresholds = np.array(thresholds, np.float64)
 
     def see_effect(self, effect: float) -> None:
         """Take in a step's h."""
@@ -137,6 +146,7 @@ class StepTally:
             entropy_of_mean=float(entr(shares).sum()) if mass else None,
             not_finite=int(self._whole[1]),
             accepts_all=accepts_all,
+            thresholds=tuple(self._thresholds.tolist()),
             effect_mean=mean,
             effect_std=std,
         )
@@ -144,7 +154,12 @@ class StepTally:
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that a checkpoint must hold, by name."""
         self._read()
-        return {"sums": self._sums, "whole": self._whole, "effect": self._effect}
+        return {
+            "sums": self._sums,
+            "whole": self._whole,
+            "effect": self._effect,
+            "thresholds": self._thresholds,
+        }
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `arrays` gave."""

@@ -40,6 +40,8 @@ class SweepLines:
                 f"round {event['round']}  validation {score:.4f}{over}, "
                 f"best of the sweep {self._best:.4f}",
             )
+            for alarm in alarms_of(event):
+                self._say(event, f"alarm: {alarm}")
         elif name == "trial_ended" and event["state"] != "complete":
             self._say(event, f"{event['state']}: {event.get('reason') or event.get('error')}")
         elif name == "trial_promoted":
@@ -50,6 +52,12 @@ class SweepLines:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def alarms_of(trial_round: Event) -> list[str]:
+    """The alarms of a trial's round, each once, whatever seed raised it."""
+    newest = [seed["newest"] for seed in trial_round["seeds"] if seed.get("newest")]
+    return list(dict.fromkeys(alarm for each in newest for alarm in each["alarms"]))
 
 
 def shown(chosen: dict[str, Any]) -> str:

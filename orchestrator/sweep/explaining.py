@@ -9,7 +9,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.explaining import LEASE, described
 from orchestrator.store.files import Files
 from orchestrator.store.lease import look_at
-from orchestrator.sweep.display import shown
+from orchestrator.sweep.display import alarms_of, shown
 from orchestrator.sweep.record import sweep_folder
 from orchestrator.tracking.tracker import read_events
 
@@ -44,6 +44,7 @@ def explain_trial(folder: Path, number: int) -> list[str]:
         mean = sum(scores) / len(scores)
         over = f", mean of {len(scores)} seeds" if len(scores) > 1 else ""
         lines.append(f"round {round_}  validation {mean:.4f}{over}")
+        lines += [f"  alarm: {alarm}" for alarm in alarms_of(rounds[round_])]
     ended = [e for e in events if e["event"] == "trial_ended"]
     if not ended:
         return [*lines, *_stands(events)]

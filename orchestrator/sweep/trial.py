@@ -8,7 +8,7 @@ from orchestrator.config import RunConfig
 from orchestrator.data.dataset import Dataset
 from orchestrator.engines.base import Engine
 from orchestrator.play import Player
-from orchestrator.runs import RunRecord, begin_record
+from orchestrator.runs import RoundRecord, RunRecord, begin_record
 from orchestrator.store.store import Store
 from orchestrator.sweep.spec import ObjectiveName
 from orchestrator.tracking.log_projection import LogProjection
@@ -40,6 +40,8 @@ class SeedRound(Spec):
     """Seconds of work behind all steps so far, whoever did them."""
     stopped: str | None
     """Why the run plays no further round."""
+    newest: RoundRecord | None = None
+    """The newest round, with its diagnostics and alarms."""
 
 
 class TrialRound(Spec):
@@ -139,4 +141,5 @@ def _stand(record: RunRecord) -> SeedRound:
         class_rows=newest.class_rows,
         work_s=sum(step.work_s for each in record.rounds for step in each.steps.values()),
         stopped=record.stopped,
+        newest=newest,
     )

@@ -2,13 +2,23 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
+from orchestrator.reporting import REPORTED
 from orchestrator.store.files import Files
 from orchestrator.tracking.tracker import Event
 
 FILE = "rounds.csv"
+OF_STEPS = (
+    "accepted_share",
+    "mean_confidence",
+    "entropy_of_mean",
+    "not_finite",
+    "class_rows",
+    "thresholds",
+)
 COLUMNS = (
     "round",
     "kept",
@@ -18,17 +28,19 @@ COLUMNS = (
     "test_score",
     "seconds",
     "reason",
-    "coverage",
-    "mean_confidence",
-    "flip_rate",
-    "step_accepted_share",
-    "step_mean_confidence",
-    "step_not_finite",
+    "class_rows",
+    "class_precision",
+    "thresholds",
+    *REPORTED,
+    *(f"step_{name}" for name in OF_STEPS),
     "loss",
+    "terms",
+    "term_weights",
+    "teacher_distance",
+    "teacher_disagreement",
     "alarms",
 )
-OF_SELECTION = ("coverage", "mean_confidence", "flip_rate")
-OF_STEPS = ("accepted_share", "mean_confidence", "not_finite")
+"""What holds several values is JSON."""
 
 
 class CsvProjection:
@@ -44,7 +56,7 @@ class CsvProjection:
         if event["event"] != "round_finished":
             return
         self._rows[event["round"]] = {
-            **{name: event[name] for name in COLUMNS if name in event},
+            **{name: _cell(event[name]) for name in COLUMNS if name in event},
             **_measured(event),
             "validation_score": event["validation"]["score"],
             "test_score": event["test"]["score"],
@@ -62,7 +74,13 @@ class CsvProjection:
 def _measured(event: Event) -> dict[str, Any]:
     """What was measured of the round's selection and of its training steps, where it was."""
     chosen, seen = event.get("selection", {}), event.get("in_step") or {}
-    found = {name: chosen.get(name) for name in OF_SELECTION}
-    found |= {f"step_{name}": seen.get(name) for name in OF_STEPS}
-    alarms = len(event.get("alarms", ()))
-    return found | {"loss": event.get("terms", {}).get("loss"), "alarms": alarms}
+    found = {name: chosen.get(name) for name in REPORTED}
+    found |= {f"step_{name}": _cell(seen.get(name)) for name in OF_STEPS}
+    return found | {"loss": event.get("terms", {}).get("loss")}
+
+
+def _cell(value: Any) -> Any:
+    """A value as it stands in a cell: lists and fields as JSON, none of them as nothing."""
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value) if value else None
+    return value

@@ -271,6 +271,7 @@ def _of_training(event: Event) -> dict[str, Any]:
     terms |= {f"teacher/{name}": value for name, value in found.items()}
     seen = dict(event.get("in_step") or {})
     terms |= _by_number("in_step/class", seen.pop("class_rows", ()))
+    terms |= _by_number("in_step/threshold", seen.pop("thresholds", ()))
     terms |= {f"in_step/{name}": value for name, value in seen.items()}
     return {name: value for name, value in terms.items() if value is not None}
 
@@ -281,11 +282,16 @@ def _by_number(name: str, values: Sequence[float | None]) -> dict[str, float]:
 
 
 def _of_trial_round(event: Event) -> dict[str, Any]:
-    """A trial's round: means over seeds, and each seed's own score if there are several."""
+    """A trial's round: means over seeds, and each seed's own score if there are several.
+
+    Diagnostics are those of the first seed, alarms are counted over all.
+    """
     seeds = event["seeds"]
+    newest = [s["newest"] for s in seeds if s.get("newest")]
     names = {"validation/score": "score", "validation/delivered": "delivered"}
     names |= {"test/delivered": "test", "selection/pseudo_labels": "pseudo_labels"}
-    values: dict[str, Any] = {"round": event["round"]}
+    values: dict[str, Any] = _of_round(newest[0]) if newest else {}
+    values |= {"round": event["round"], "alarms": sum(len(each["alarms"]) for each in newest)}
     for shown, name in names.items():
         values[shown] = sum(s[name] for s in seeds) / len(seeds)
     values["work_s"] = sum(s["work_s"] for s in seeds)

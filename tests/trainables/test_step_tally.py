@@ -55,6 +55,11 @@ def fixmatch(threshold: float) -> TrainingSpec:
     return TrainingSpec(batch=BATCH, objective=Objective(consistency=term), optimiser=FROZEN)
 
 
+def test_a_round_tells_the_thresholds_of_its_last_step():
+    told = told_by(fixmatch(0.3))
+    assert told.thresholds == pytest.approx((0.3,) * CLASSES)
+
+
 # ---- one step
 
 

@@ -21,7 +21,8 @@ def sweep(tmp_path):
         tracker.emit("trial_started", trial=trial, origin=origin, chosen=chosen)
     for round_ in (0, 1):
         for trial in (0, 1):
-            seeds = [{"score": 0.4 + 0.1 * round_}, {"score": 0.6 + 0.1 * round_}]
+            newest = {"alarms": ["class 1 holds all"] * trial}
+            seeds = [{"score": s + 0.1 * round_, "newest": newest} for s in (0.4, 0.6)]
             tracker.emit("trial_round", trial=trial, round=round_, seeds=seeds)
     waiting = "step train abc is being worked on by process 7 on elsewhere; waiting for it"
     tracker.emit("trial_waits", trial=2, round=0, step="train", text=waiting)
@@ -37,7 +38,9 @@ def test_a_pruned_trial_says_why_and_how_its_rounds_went(sweep):
         "trial 1 of quick-sweep-1, proposed by tpe",
         "  selector.share=0.25",
         "round 0  validation 0.5000, mean of 2 seeds",
+        "  alarm: class 1 holds all",
         "round 1  validation 0.6000, mean of 2 seeds",
+        "  alarm: class 1 holds all",
         f"pruned: {REASON}",
     ]
 

@@ -131,6 +131,11 @@ def test_the_folder_holds_all_that_a_reader_needs(finished):
     names = [event["event"] for event in read_events(folder)]
     assert (names[0], names[-1]) == ("sweep_started", "sweep_closed")
     assert Counter(names)["trial_round"] == 6
+    told = [event for event in read_events(folder) if event["event"] == "trial_round"]
+    for event in told:
+        (seed,) = event["seeds"]
+        assert seed["newest"]["round"] == event["round"]
+        assert seed["newest"]["validation"]["score"] == seed["score"]
 
 
 def test_the_best_trial_replays_from_the_store_without_any_work(finished):
@@ -384,6 +389,8 @@ def test_every_trial_is_an_offline_run_of_wandb_in_the_sweeps_group(copied, digi
     assert [row["round"] for row in rounds] == [0, 1]
     place = next(place for place in record.places if place.trial == 1)
     assert rounds[-1]["validation/delivered"] == place.score
+    assert rounds[0]["selection/coverage"] > 0
+    assert all(row["loss/labelled"] > 0 and "alarms" in row for row in rounds)
     (config,) = [i for i in header(opened[f"{name}-0001"]).config.update if i.key == "recipe"]
     assert f'"share":{place.chosen[SHARE]}' in config.value_json.replace(" ", "")
     assert any("leaderboard" in row or "leaderboard/_type" in row for row in history(opened[name]))

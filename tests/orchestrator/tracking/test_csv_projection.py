@@ -1,6 +1,7 @@
 """The CSV file of rounds: one line a round, written anew after each."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,18 @@ def test_what_selections_and_training_steps_accepted_stands_in_columns_of_its_ow
 ):
     steps = {"accepted_share": 0.25, "mean_confidence": 0.5, "not_finite": 3, "class_rows": [1]}
     chosen = {"coverage": 0.75, "flip_rate": None}
-    projection.hear(finished(0, in_step=steps, selection=chosen, terms={"loss": 1.5}, alarms=["a"]))
-    projection.hear(finished(1, in_step=None))
+    terms, alarms = {"loss": 1.5, "labelled": 1.0}, ["class 1 holds all"]
+    projection.hear(finished(0, in_step=steps, selection=chosen, terms=terms, alarms=alarms))
+    projection.hear(finished(1, in_step=None, thresholds=(0.5, 0.25), alarms=()))
     first, second = lines(tmp_path)
-    told = ("coverage", "step_accepted_share", "step_not_finite", "loss", "alarms")
-    assert [first[name] for name in told] == ["0.75", "0.25", "3", "1.5", "1"]
-    assert [second[name] for name in told] == ["", "", "", "", "0"]
+    told = ("coverage", "step_accepted_share", "step_not_finite", "loss")
+    assert [first[name] for name in told] == ["0.75", "0.25", "3", "1.5"]
+    assert [second[name] for name in told] == ["", "", "", ""]
+    assert json.loads(first["alarms"]) == alarms
+    assert json.loads(first["terms"]) == terms
+    assert json.loads(first["step_class_rows"]) == [1]
+    assert json.loads(second["thresholds"]) == [0.5, 0.25]
+    assert second["alarms"] == ""
 
 
 def test_a_round_that_is_played_again_replaces_its_line(tmp_path, projection):

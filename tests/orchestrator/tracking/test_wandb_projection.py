@@ -54,6 +54,7 @@ def test_what_training_steps_accept_reaches_wandb_over_steps_and_over_rounds():
             sent.append(values)
 
     told = {"accepted_share": 0.5, "not_finite": 0, "mean_confidence": None, "class_rows": [3, 1]}
+    told |= {"thresholds": [0.9, 0.8]}
     scores = {"validation": {"score": 1.0}, "test": {"score": 1.0}}
     ended = {"event": "round_finished", "round": 0, "seconds": 1.0, "accepted": None}
     ended |= {"precision": None, "in_step": told, "terms": {"teacher_h": 0.1, "loss": None}}
@@ -65,6 +66,7 @@ def test_what_training_steps_accept_reaches_wandb_over_steps_and_over_rounds():
     assert sent[0]["train/loss/consistency_accepted"] == 0.5
     assert sent[0]["train/in_step/not_finite"] == 0
     assert (sent[1]["in_step/accepted_share"], sent[1]["in_step/class/1"]) == (0.5, 1)
+    assert sent[1]["in_step/threshold/1"] == 0.8
     assert (sent[1]["loss/teacher_h"], sent[1]["teacher/distance"]) == (0.1, 0.25)
     assert sent[1]["teacher/disagreement"] == 0.5
     assert not sent[1].keys() & {"in_step/mean_confidence", "loss/loss", "teacher/queue"}
