@@ -18,7 +18,7 @@ AnyJob = TypeVar("AnyJob", bound=Job, covariant=True)
 CODE: Mapping[str, int] = {
     "train": 4,
     "label": 3,
-    "cross_label": 1,
+    "cross_label": 2,
     "select": 2,
     "score": 2,
     "audit": 3,

@@ -18,6 +18,7 @@ REPORTED = (
     "recall",
     "entropy_of_mean",
     "calibration_error",
+    "temperature",
     "transport_iterations",
     "transport_mass_error",
 )

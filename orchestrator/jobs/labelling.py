@@ -210,7 +210,10 @@ def _speed(reports: list[ShardReport]) -> dict[str, float]:
 
 
 def label_out_of_fold(job: CrossLabelJob, device: str = "cpu") -> Outcome:
-    """Predictions of every labelled row by the fold student that never saw it."""
+    """Predictions of every labelled row by the fold student that never saw it, asked as of the pool.
+
+    What several students, earlier rounds or other sources say of the pool has no counterpart here.
+    """
     store, data, where = Store(job.store), Dataset(job.data), torch.device(device)
     folder = store.folder("cross_label", job.address)
     table = data.table(data.manifest.labelled).sort_by("example_id")
@@ -238,7 +241,11 @@ def _fold_beliefs(
         rows = table.filter(pa.array(fold == number))
         decoded = decode_rows(rows, job.form)
         model = load_teacher(store, job, train).to(device)
-        yield predict(model, decoded, job.labelling, 512, device, job.num_classes)
+        if job.labelling.in_passes:
+            asked = (model, decoded, job.labelling, device, job.num_classes)
+            yield predict_in_passes(*asked, seed=number)
+        else:
+            yield predict(model, decoded, job.labelling, 512, device, job.num_classes)
 
 
 def _write_nearness(

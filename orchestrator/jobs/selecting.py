@@ -164,9 +164,12 @@ def measured_of(tilt: RowMap, merged: Sketch, labelled: Labelled) -> dict[str, f
     """What is known of calibrated beliefs as a whole; what has no rows to be measured on is absent.
 
     Entropy of the pool's mean prediction, in nats; expected calibration error of the labelled rows
-    out of fold; iterations of a transport, and the share of mass that it left in a wrong place.
+    out of fold; the temperature of calibrators that do no more than divide and shift logits;
+    iterations of a transport, and the share of mass that it left in a wrong place.
     """
     found: dict[str, float | None] = {}
+    if isinstance(tilt, Tilt) and tilt.power > 0:
+        found["temperature"] = 1 / tilt.power
     if merged.mean.rows:
         found["entropy_of_mean"] = float(entr(merged.shares()).sum())
     if labelled.beliefs is not None and labelled.labels is not None:

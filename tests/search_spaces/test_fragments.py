@@ -45,10 +45,33 @@ def test_a_fragment_that_is_nowhere_is_an_error():
         read_fragment("no_such_fragment")
 
 
+ANY_METHOD = {"robust_losses", "selectors"}
+"""Fragments that a config names itself: what they vary would be another method."""
+
+
 @pytest.mark.parametrize("name", fragment_names())
 def test_a_fragment_says_what_it_is_for_and_is_named_by_a_method(name):
     assert (FOLDER / f"{name}.yaml").read_text().startswith("# ")
-    assert name in {used for method in method_names() for used in load_method(method).search}
+    named = {used for method in method_names() for used in load_method(method).search}
+    assert (name in named) != (name in ANY_METHOD)
+
+
+@pytest.mark.parametrize("method", ["default", "pseudo_label", "noisy_student"])
+def test_the_rule_that_chooses_and_the_loss_may_be_searched_with_their_settings(method):
+    fragments = ["selectors", "selection", "robust_losses", "losses"]
+    config = build_config(
+        {"name": "x", "data": "/nowhere", "method": method, "sweep": {"fragments": fragments}}
+    )
+    space, seen = resolve_space(config), set()
+    for chosen in draw(space, 0, 60):
+        recipe = space.config(chosen).recipe
+        kind, loss = recipe.selector.kind, recipe.training.objective.selected.loss.kind
+        assert chosen["recipe.selector.kind"] == kind
+        threshold = chosen.get("recipe.selector.threshold")
+        assert threshold is None or recipe.selector.threshold == threshold
+        assert ("recipe.training.objective.selected.loss.q" in chosen) == (loss[:4] == "gene")
+        seen |= {kind, loss}
+    assert len(seen) == 7 + 3
 
 
 @pytest.mark.parametrize("name", fragment_names())
