@@ -276,7 +276,7 @@ class Steps(BaseSteps):
 
         ``train`` is the training step whose teacher labels the pool.
         """
-        labelling = reading(self._recipe.labelling, once=True)
+        labelling = reading(self._recipe.labelling)
         inputs = {f"fold-{i}": address for i, address in enumerate(folds)}
         inputs["labelled"] = self._manifest.labelled.digest
         nearness = train if self._recipe.reads_nearness else None

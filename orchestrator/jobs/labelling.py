@@ -210,7 +210,7 @@ def _speed(reports: list[ShardReport]) -> dict[str, float]:
 
 
 def label_out_of_fold(job: CrossLabelJob, device: str = "cpu") -> Outcome:
-    """Predictions of every labelled row by the fold student that never saw it, asked as of the pool.
+    """Predictions of labelled rows by the fold students that never saw them, asked as the pool is.
 
     What several students, earlier rounds or other sources say of the pool has no counterpart here.
     """

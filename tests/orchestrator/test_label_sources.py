@@ -169,6 +169,20 @@ def test_the_last_round_keeps_no_checkpoints_that_nobody_reads(make):
     assert files[0] - files[1] == {"teacher-at-0.safetensors", "teacher-at-1.safetensors"}
 
 
+def test_labelled_rows_out_of_fold_are_asked_in_as_many_views_as_the_pool(make):
+    folds, once = "recipe.labelling.out_of_fold=2", "recipe.policy.num_rounds=1"
+    alone, viewed = make(folds, once), make(folds, once, "recipe.labelling.views=8")
+    tables = []
+    for config in (alone, viewed):
+        address = play(config).rounds[0].steps["cross_label"].address
+        store = Store(config.store)
+        crossed = store.record("cross_label", address)
+        tables.append(store.read_table(crossed, "out_of_fold.parquet"))
+    one, eight = (np.array(t["log_probs"].to_pylist(), np.float64) for t in tables)
+    assert np.exp(eight).sum(axis=1) == pytest.approx(np.ones(100), abs=1e-5)
+    assert not np.allclose(one, eight, atol=1e-3)
+
+
 def test_doubly_robust_training_reads_labels_made_out_of_fold(make):
     config = make("method=doubly_robust", "recipe.labelling.out_of_fold=2")
     record = play(config)
