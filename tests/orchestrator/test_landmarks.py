@@ -11,6 +11,7 @@ from orchestrator.console import Console
 from orchestrator.data.dataset import Dataset, PrepareSpec, points_of
 from orchestrator.data.prepare import prepare
 from orchestrator.errors import ConfigError, Interrupted
+from orchestrator.explaining_rows import explain_row
 from orchestrator.plan import plan_run
 from orchestrator.runs import RunRecord
 from orchestrator.session import play_run
@@ -218,6 +219,22 @@ def test_the_precision_of_a_selection_is_that_of_its_points(make):
         assert each.precision == pytest.approx(near[weights > 0].mean())
         assert each.class_rows == tuple((weights > 0).sum(axis=0).tolist())
         assert each.accepted == len(chosen)
+
+
+@every_method
+def test_what_became_of_each_point_of_a_row_is_told_as_the_tables_hold_it(make, method):
+    config = make(method)
+    record, data = play(config), Dataset(config.data)
+    last = [each for each in record.rounds if "select" in each.steps][-1].steps
+    chosen = table_of(config.store, "select", last["select"].address)
+    name = chosen["example_id"][0].as_py()
+    lines = explain_row(record, name)
+    points = data.manifest.classes
+    selecting = sum("select" in each.steps for each in record.rounds)
+    assert len(lines) == 1 + selecting * len(points) + bool(data.manifest.hidden.files)
+    taken = floats_of(chosen, "weights")[0] > 0
+    told = lines[-len(points) - bool(data.manifest.hidden.files) :][: len(points)]
+    assert [line.split(": ")[1].startswith("accepted") for line in told] == taken.tolist()
 
 
 def test_each_point_gives_its_share_and_rows_wait_for_all_of_theirs(make):
