@@ -157,7 +157,8 @@ def table(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     names = {key.split("/")[0] for key in results}
-    for name in sorted(names, key=lambda each: -statistics.mean(delivered(runs_of(each, results)))):
+    means = {name: statistics.mean(delivered(runs_of(name, results))) for name in names}
+    for name in sorted(names, key=lambda each: (-means[each], each)):
         found = runs_of(name, results)
         runs, best, over = list(found.values()), delivered(found), over_labels(found, results)
         cpu_s = statistics.mean(run["cpu_s"] for run in runs)

@@ -1,5 +1,6 @@
 """The README and docs stay true: links lead somewhere, commands and configs can be read."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import yaml
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from benchmarks.methods import table
 from cluster.cli.main import app
 from orchestrator.cli.info_commands import methods_table
 from orchestrator.loading import build_config, load_config
@@ -116,8 +118,14 @@ def test_every_piece_of_a_config_in_the_text_is_valid(page):
 
 
 def test_the_readmes_table_of_methods_is_the_one_that_the_methods_give():
-    table = methods_table({name: load_method(name) for name in method_names()})
-    assert table in (ROOT / "README.md").read_text()
+    listed = methods_table({name: load_method(name) for name in method_names()})
+    assert listed in (ROOT / "README.md").read_text()
+
+
+def test_the_printed_table_of_the_benchmark_is_the_one_that_its_stored_runs_give():
+    runs = json.loads((ROOT / "benchmarks" / "results" / "methods.json").read_text())
+    lines = [line for line in table(runs).splitlines() if line.startswith("|")]
+    assert "\n".join(lines) in (ROOT / "benchmarks" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("example", sorted(ROOT.glob("examples/*.yaml")), ids=lambda p: p.name)
