@@ -1,9 +1,9 @@
 """What methods gain over labels alone: real trainings on digits with ten labels a class.
 
-Five seeds, each with a split, first weights and draws of its own. `supervised` trains 300 steps
-with the same network and learning rate, the others as many in each round (`darp` 200 after the
-first). Measured test accuracy of the delivered student in per cent, and gains, for seeds 0 to 4.
-On a balanced pool of 1,047 rows, scored on 450:
+Each seed has a split, first weights and draws of its own. `supervised` trains 300 steps with the
+same network and learning rate, the others as many in each round (`darp` 200 after the first).
+Measured test accuracy of the delivered student in per cent, and gains, for seeds 0 to 4, of which
+the first three are played here. On a balanced pool of 1,047 rows, scored on 450:
 
     supervised           94.0  95.1  94.7  91.6  92.0
     curriculum_labeling  95.6  96.9  96.9  95.3  95.3    +1.6 +1.8 +2.2 +3.8 +3.3
@@ -38,7 +38,7 @@ from trainables.images import encode
 
 pytestmark = pytest.mark.slow
 
-SEEDS = range(5)
+SEEDS = range(3)
 COMMON = (
     "recipe.student.width=16",
     "recipe.training.steps={first_round: 300, base: 300}",
@@ -77,7 +77,7 @@ METHODS = {
     ),
 }
 MARGINS = {"curriculum_labeling": 1.0, "noisy_student": 1.0, "fixmatch": 0.7, "darp": 0.5}
-"""Least gains, in percentage points, on four of five seeds at least."""
+"""Least gains, in percentage points, mean over seeds."""
 
 
 def digits(out: Path, seed: int) -> Path:
@@ -139,10 +139,11 @@ def accuracy(record: RunRecord) -> float:
 
 
 @pytest.mark.parametrize("method", MARGINS)
-def test_a_method_gains_its_margin_over_labels_alone_on_four_of_five_seeds(played, method):
+def test_a_method_gains_its_margin_over_labels_alone_and_something_on_every_seed(played, method):
     pool = "skewed" if method == "darp" else "balanced"
     gains = [
         accuracy(played(method, seed, pool)) - accuracy(played("supervised", seed, pool))
         for seed in SEEDS
     ]
-    assert sum(gain >= MARGINS[method] for gain in gains) >= 4, gains
+    assert np.mean(gains) >= MARGINS[method], gains
+    assert min(gains) > 0, gains
