@@ -30,21 +30,22 @@ class CrossEntropy(Spec):
 
 
 class BoundedCrossEntropy(Spec):
-    """-log p of the target; where it is subtracted, at most ``bound`` with no gradient beyond it.
+    """-log p of the target, bounded, with no gradient beyond the bound.
 
-    House rule, for objectives that subtract a cross-entropy and would fall without end. What is
-    added has all of its gradient, so that rows far from their target are learnt.
+    House rule, for objectives that subtract a cross-entropy and would fall without end. A bound
+    near log C, where an untrained network stands, holds against wrong labels as well: rows that
+    stay far from theirs are given up.
     """
 
     kind: Literal["bounded_cross_entropy"] = "bounded_cross_entropy"
-    bound: Annotated[float, Field(gt=0, le=100)] = 10.0
-    """Most that is subtracted for a row of mass 1, in nats. Below log C, nothing is taken from a
-    class that is less probable than chance."""
+    bound: Annotated[float, Field(gt=1, le=100)] = 4.0
+    """Largest loss of a row, in units of log C: 1 is what a uniform guess costs, so that a bound
+    that is no larger would let nothing be learnt."""
 
     def rows(self, log_probs: Tensor, mass: Tensor) -> Tensor:
         """Losses [B]."""
-        bounded = log_probs.clamp_min(-self.bound)
-        return -(mass.clamp_min(0) * log_probs + mass.clamp_max(0) * bounded).sum(dim=1)
+        most = self.bound * math.log(log_probs.shape[1])
+        return -(mass * log_probs.clamp_min(-most)).sum(dim=1)
 
 
 class GeneralisedCrossEntropy(Spec):

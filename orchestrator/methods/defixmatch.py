@@ -2,8 +2,8 @@
 
 Source: Schmutz, Humbert, Mattei, Don't fear the unlabelled, ICLR 2023, arXiv:2203.07512, equation
 6; labelled rows in both views as in the released code.
-Departs from the paper: as `fixmatch`; what is subtracted of a row's loss is bounded by 10 nats,
-since it has no end otherwise.
+Departs from the paper: as `fixmatch`; the loss of strong views is bounded by 4 log C, since
+what is subtracted has no end otherwise.
 """
 
 from orchestrator.families import one_round

@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from tests.trainables.selectors.pools import P
@@ -23,7 +24,7 @@ from trainables.objective import one_hot
 
 EVERY = (
     CrossEntropy(),
-    BoundedCrossEntropy(bound=10.0),
+    BoundedCrossEntropy(bound=1.5),
     GeneralisedCrossEntropy(),
     GeneralisedCrossEntropy(q=1.0),
     GeneralisedCrossEntropy(truncate=0.5),
@@ -65,7 +66,8 @@ def test_every_row_loss_has_an_example():
         (GeneralisedCrossEntropy(q=0.7, truncate=0.5), (0.6, 0.3, 0.1), 0.429474),
         (SymmetricCrossEntropy(alpha=0, beta=1, clip=1e-4), (0.3, 0.5, 0.2), 6.447238),
         (SymmetricCrossEntropy(alpha=0.1, beta=1), (0.3, 0.5, 0.2), 6.567636),
-        (BoundedCrossEntropy(bound=1.0), (0.3, 0.5, 0.2), 1.203973),
+        (BoundedCrossEntropy(bound=1.2), (0.2, 0.6, 0.2), 1.318335),
+        (BoundedCrossEntropy(bound=1.2), (0.3, 0.5, 0.2), 1.203973),
         # a third of 0.49 + 0.25 + 0.04
         (SquaredError(), (0.3, 0.5, 0.2), 0.26),
     ],
@@ -176,22 +178,22 @@ def test_rows_below_the_truncation_give_no_gradient():
     assert found[1].abs().max() > 0
 
 
-def test_a_subtracted_cross_entropy_beyond_its_bound_gives_no_gradient():
-    logits = torch.tensor([[0.3, 0.5, 0.2], [0.6, 0.3, 0.1]]).log()
-    taken = torch.tensor([[-1.0, 0.0, 0.0]]).expand(2, 3)
-    loss = BoundedCrossEntropy(bound=1.0)
-    costs = loss.rows(torch.log_softmax(logits, 1), taken)
-    assert costs.tolist() == pytest.approx([-1.0, math.log(0.6)])
-    found = gradient(loss, logits, taken)
-    assert found[0].abs().max() == 0
-    assert torch.allclose(found[1], gradient(CrossEntropy(), logits, taken)[1])
+def test_rows_beyond_the_bound_of_cross_entropy_give_no_gradient_whatever_their_sign():
+    logits = torch.tensor([[0.2, 0.6, 0.2], [0.6, 0.3, 0.1]]).log()
+    for sign in (1.0, -1.0):
+        mass = torch.tensor([[sign, 0.0, 0.0]]).expand(2, 3)
+        found = gradient(BoundedCrossEntropy(bound=1.2), logits, mass)  # 1.2 log 3 = 1.32 nats
+        assert found[0].abs().max() == 0
+        assert torch.allclose(found[1], gradient(CrossEntropy(), logits, mass)[1])
 
 
-def test_an_added_cross_entropy_is_learnt_however_far_its_row_is():
-    logits = torch.zeros(2, 100)
-    mass = one_hot(torch.tensor([3, 7]), 100)
-    found = gradient(BoundedCrossEntropy(bound=1.0), logits, mass)
+@pytest.mark.parametrize("classes", [2, 10, 100, 1000])
+def test_an_untrained_network_learns_under_every_bound_that_is_legal(classes):
+    logits, mass = torch.zeros(2, classes), one_hot(torch.tensor([0, 1]), classes)
+    found = gradient(BoundedCrossEntropy(bound=1.01), logits, mass)
     assert torch.allclose(found, gradient(CrossEntropy(), logits, mass))
+    with pytest.raises(ValidationError, match="bound"):
+        BoundedCrossEntropy(bound=1.0)
 
 
 # ---- penalties
