@@ -59,7 +59,7 @@ from orchestrator.errors import ConfigError
         ),
         (
             ["recipe.ranking=agreement"],
-            "ranking: agreement read how far label sources are apart",
+            "ranking: agreement reads how far label sources are apart",
         ),
         (
             [
