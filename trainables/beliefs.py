@@ -58,12 +58,14 @@ class Beliefs:
         return 0 if self.features is None else int(self.features.shape[1])
 
     def taken(self, at: np.ndarray) -> "Beliefs":
-        """The rows at these places [n], without what several sources disagree about."""
+        """The rows at these places [n]."""
+        doubt = self.doubt
         return Beliefs(
             [self.example_ids[i] for i in at.tolist()],
             self.labels[at],
             self.confidence[at],
             self.log_probs[at],
+            doubt and Doubt(doubt.agreement[at], doubt.spread[at], doubt.margin[at]),
             eligible=None if self.eligible is None else self.eligible[at],
             features=None if self.features is None else self.features[at],
         )

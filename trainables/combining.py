@@ -270,13 +270,14 @@ def combined(
 
     ``before`` [N, C] are the log-probabilities that the same rows had in the round before; they
     count with ``keep``, the new ones with 1 - ``keep`` (in a vote by certainty, times that), and as
-    a further source of doubt.
+    a further source of doubt. A row of NaN there had none, and keeps what is told of it now.
     """
     logs = fitted.log_probs(told)
     if isinstance(fitted, Specialists):
         with np.errstate(divide="ignore"):
             told = np.log(fitted.joint(told))
     if before is not None and keep:
+        before = np.where(np.isnan(before).any(axis=1, keepdims=True), logs, before)
         sure = fitted.certainty(told) if isinstance(fitted, ConfidenceVote) else np.ones(len(logs))
         logs = _blended(before, logs, keep, (1 - keep) * sure)
         told = np.concatenate([told, before[None]])

@@ -31,11 +31,13 @@ class ExponentialAverage(Spec):
 
 
 class QueueMean(Spec):
-    """The teacher is the mean of the student's last snapshots, all with equal weight.
+    """The teacher follows the mean of the student's last snapshots, all with equal weight.
 
     Source: Kaddour, Latest weight averaging, 2022, arXiv:2209.14981, with snapshots by
-    steps instead of epochs. Until the queue is full the mean is over the snapshots so far. Floating
-    buffers are averaged like weights, counters are copied.
+    steps instead of epochs; the recursive average filtering of TSAL, Meng et al., arXiv:2012.06711.
+    Until the queue is full the mean is over the snapshots so far. Floating buffers are averaged
+    like weights, counters are copied. A queue of one snapshot, taken at every step, is a plain
+    exponential average of decay 1 - ``share``.
     """
 
     kind: Literal["queue"] = "queue"
@@ -43,6 +45,8 @@ class QueueMean(Spec):
     """Snapshots in the queue; each holds all weights in memory and in checkpoints."""
     push_every: Annotated[int, Field(ge=1)] = 20
     """Steps from one snapshot to the next; the first step gives the first one."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the way that the teacher goes to the mean at each snapshot; 1 makes it the mean."""
 
 
 AnyRule = StudentIsTeacher | ExponentialAverage | QueueMean
@@ -99,7 +103,10 @@ def follow(
             theirs = student.state_dict()
             mean = snapshots.push(theirs, rule.length)
             for name, value in teacher.state_dict().items():
-                value.copy_(mean.get(name, theirs[name]))
+                if name in mean:
+                    value.lerp_(mean[name].to(value.dtype), rule.share)
+                else:
+                    value.copy_(theirs[name])
         return
     decay = min(rule.decay, 1 - 1 / (step + 1))
     ours, theirs = teacher.state_dict(), student.state_dict()

@@ -57,7 +57,7 @@ ALERTS = (
     Alert(
         "SelftrainRefusedRows",
         risen(m.REFUSED.exported, "15m"),
-        "{{ $labels.run }}: {{ $value | humanize }} pool rows can't be decoded; "
+        "{{ $labels.run }}: {{ $value | humanize }} pool rows can't be labelled; "
         "refused.parquet of the labelling step names them",
         severity="info",
     ),

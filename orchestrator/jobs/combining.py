@@ -1,4 +1,7 @@
-"""Combine: the prediction tables of several label sources become one, shard by shard."""
+"""Combine: the prediction tables of several label sources become one, shard by shard.
+
+A row that one of the sources could not label is not in the combined table.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +9,6 @@ from functools import partial, reduce
 
 import numpy as np
 
-from orchestrator.errors import DataError
 from orchestrator.jobs.job import CombineJob
 from orchestrator.jobs.shards import Over, Shard, shard_name
 from orchestrator.store.store import Outcome, Store
@@ -53,8 +55,9 @@ def combine_shards(job: CombineJob, fitted: Combined, fragments: Sequence[int]) 
         if job.before is not None:
             record = store.record("label", job.before)
             old = Beliefs.of_table(store.read_table(record, shard_name(fragment)))
-            _same_rows(ids, old.example_ids, fragment)
-            before = old.log_probs
+            before = np.full(told.shape[1:], np.nan, np.float32)
+            now, then = _shared([ids, old.example_ids])
+            before[now] = old.log_probs[then]
         beliefs = combined(fitted, ids, told, before, job.remember)
         doubt = first.doubt if len(told) == 1 else None  # that of its passes, if it is alone
         beliefs = replace(beliefs, doubt=doubt or beliefs.doubt, features=first.features)
@@ -72,7 +75,8 @@ def gather_combined(job: CombineJob, shards: Sequence[Shard]) -> Outcome:
     ordered = sorted(shards, key=lambda shard: shard.fragment)
     class_rows = np.sum([shard.class_rows for shard in ordered], axis=0).tolist()
     rows = sum(shard.file.rows or 0 for shard in ordered)
-    refused = Store(job.store).record("label", job.predictions[0]).counts["refused"]
+    first = Store(job.store).record("label", job.predictions[0]).counts
+    refused = first["rows"] + first["refused"] - rows
     counts = {"rows": rows, "refused": refused, "class_rows": class_rows}
     return Outcome(tuple(shard.file for shard in ordered), counts, {})
 
@@ -87,11 +91,15 @@ def _told(job: CombineJob, fragment: int) -> tuple[list[str], np.ndarray, Belief
         Beliefs.of_table(store.read_table(store.record("label", address), shard_name(fragment)))
         for address in job.predictions
     ]
-    for part in parts[1:]:
-        _same_rows(parts[0].example_ids, part.example_ids, fragment)
+    places = _shared([part.example_ids for part in parts])
+    parts = [part.taken(at) for part, at in zip(parts, places, strict=True)]
     return parts[0].example_ids, np.stack([part.log_probs for part in parts]), parts[0]
 
 
-def _same_rows(ours: list[str], theirs: list[str], fragment: int) -> None:
-    if ours != theirs:
-        raise DataError(f"label sources hold different rows of fragment {fragment}: label again")
+def _shared(ids: list[list[str]]) -> list[np.ndarray]:
+    """Where the rows that all lists hold stand in each, in the order of the first."""
+    if all(each == ids[0] for each in ids[1:]):
+        return [np.arange(len(each)) for each in ids]
+    places = [{name: at for at, name in enumerate(each)} for each in ids]
+    names = [name for name in ids[0] if all(name in each for each in places[1:])]
+    return [np.array([each[name] for name in names], np.int64) for each in places]

@@ -13,7 +13,7 @@ from torch import nn
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import ConfigError, DataError
-from orchestrator.jobs.decoded import decode_rows, decoded_fragment
+from orchestrator.jobs.decoded import Decoded, decode_rows, decoded_fragment
 from orchestrator.jobs.job import CrossLabelJob, Job, LabelJob, LabelJobs
 from orchestrator.jobs.nearness import nearness_in_fold, write_nearness
 from orchestrator.jobs.predicting import predict, predict_in_passes
@@ -76,6 +76,7 @@ class Labeller:
                 job.num_classes,
                 seed=fragment,
                 features=job.features,
+                partly=True,
             )
         else:
             beliefs = predict(
@@ -87,7 +88,9 @@ class Labeller:
                 job.num_classes,
                 foreign=job.source is not None,
                 features=job.features,
+                partly=True,
             )
+        beliefs = beliefs.taken(np.flatnonzero(~np.isnan(beliefs.log_probs).any(axis=1)))
         doubt, width = beliefs.doubt is not None, beliefs.num_features
         schema = schemas.predictions(job.num_classes, doubt=doubt, features=width)
         table = beliefs.to_table(schema)
@@ -96,7 +99,7 @@ class Labeller:
             fragment=fragment,
             file=self._folder.write_table(shard_name(fragment), table),
             class_rows=tuple(np.bincount(beliefs.labels, minlength=job.num_classes).tolist()),
-            refused=decoded.refused,
+            refused=refused_of(decoded, beliefs.example_ids),
             began_at=began_at,
             ended_at=time.time(),
         )
@@ -133,6 +136,13 @@ def foreign_network(source: ForeignSource, job: Job) -> nn.Module:
         name = source.target if isinstance(source, CallableSource) else source.model
         raise ConfigError(f"recipe.labelling.foreign: {name}: {error}") from error
     return network
+
+
+def refused_of(decoded: Decoded, labelled: Collection[str]) -> dict[str, str]:
+    """Reasons by id of a fragment's rows that are not among the labelled ones."""
+    known = set(labelled)
+    unlabelled = (name for name in decoded.example_ids if name not in known)
+    return decoded.refused | dict.fromkeys(unlabelled, "labelled with what is not a number")
 
 
 def finished(folder: StepFolder, fragment: int) -> ShardReport | None:
@@ -186,7 +196,7 @@ def gather(
     if len(refused) > most_refused_share * pool.num_rows:
         shown = "; ".join(f"{name}: {why}" for name, _, why in refused[:5])
         raise DataError(
-            f"{len(refused)} of {pool.num_rows} pool rows can't be decoded, more than the share "
+            f"{len(refused)} of {pool.num_rows} pool rows can't be labelled, more than the share "
             f"{most_refused_share} that placement.most_refused_share allows: {shown}"
         )
     files = [r.file for r in ordered]

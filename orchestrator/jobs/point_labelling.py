@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DataError
 from orchestrator.jobs.decoded import Decoded, decoded_fragment
 from orchestrator.jobs.job import PointLabelJob
-from orchestrator.jobs.labelling import ShardReport, finished, note_report
+from orchestrator.jobs.labelling import ShardReport, finished, note_report, refused_of
 from orchestrator.jobs.shards import shard_name
 from orchestrator.jobs.training import load_teacher
 from orchestrator.landmark_recipe import LandmarkLabelling
@@ -47,6 +48,7 @@ class PointLabeller:
             job.task,
             rows_per_pass=job.rows_per_pass,
             device=self._device,
+            partly=True,
         )
         where = f"predictions of fragment {fragment}"
         table = schemas.conform(table, point_predictions(job.task.num_points), where)
@@ -54,7 +56,7 @@ class PointLabeller:
             fragment=fragment,
             file=self._folder.write_table(shard_name(fragment), table),
             class_rows=tuple(task_of(job.task).predicted(table).tolist()),
-            refused=decoded.refused,
+            refused=refused_of(decoded, table["example_id"].to_pylist()),
             began_at=began_at,
             ended_at=time.time(),
         )
@@ -83,11 +85,14 @@ def points_in(
     *,
     rows_per_pass: int,
     device: torch.device,
+    partly: bool = False,
 ) -> pa.Table:
     """Rows of the prediction table for decoded images.
 
+    With ``partly`` rows of NaN are left out as long as others are not of NaN.
+
     Raises:
-        DataError: The network returns numbers that are not finite.
+        DataError: The network returns NaN.
     """
     found = find(
         model,
@@ -99,9 +104,10 @@ def points_in(
         device=device,
     )
     table = prediction_table(decoded.example_ids, found, task.num_points)
-    if len(found.peak) and not bool((found.peak >= 0).all()):
+    broken = np.logical_not((found.peak >= 0).all(axis=1))
+    if len(broken) and (broken.all() if partly else broken.any()):
         raise DataError(
             "the teacher's predictions are not numbers, so its training diverged: lower "
             "recipe.training.optimiser.learning_rate or set its max_grad_norm"
         )
-    return table
+    return table.filter(pa.array(~broken))

@@ -21,7 +21,7 @@ from trainables.update import autocast
 ROWS_IN_PASSES = 512
 
 
-def predict_in_passes(
+def predict_in_passes(  # noqa: PLR0913 - as in `predict`
     model: nn.Module,
     decoded: Decoded,
     labelling: LabellingSpec,
@@ -30,6 +30,7 @@ def predict_in_passes(
     *,
     seed: int,
     features: bool = False,
+    partly: bool = False,
 ) -> Beliefs:
     """The mean of several passes, and how far they are apart.
 
@@ -61,6 +62,7 @@ def predict_in_passes(
                     device,
                     num_classes,
                     features=features and not passes,
+                    partly=partly,
                 )
                 passes.append(told)
     model.eval()
@@ -93,13 +95,15 @@ def predict(  # noqa: PLR0913 - all but two say how the model is asked
     *,
     foreign: bool = False,
     features: bool = False,
+    partly: bool = False,
 ) -> Beliefs:
     """What the model believes about decoded images; log-probabilities are float32.
 
-    With ``features`` it tells as well where they lie in the model's feature space.
+    With ``features`` it tells as well where they lie in the model's feature space. With ``partly``
+    rows of NaN are returned as long as others are not.
 
     Raises:
-        DataError: The model returns numbers that are not finite.
+        DataError: The model returns NaN.
     """
     blocks, places = [], []
     # where features' width must be known, a model is asked about no image rather than not at all
@@ -112,9 +116,11 @@ def predict(  # noqa: PLR0913 - all but two say how the model is asked
         if place is not None:
             places.append(directions(place.cpu().numpy())[0].astype(np.float16))
     log_probs = np.concatenate(blocks or [np.zeros((0, num_classes), np.float32)])
-    if np.isnan(log_probs).any() and foreign:
+    broken = np.isnan(log_probs).any(axis=1)
+    too_many = len(broken) and (broken.all() if partly else broken.any())
+    if too_many and foreign:
         raise DataError("a foreign source returned labels that are not numbers: mend or remove it")
-    if np.isnan(log_probs).any():
+    if too_many:
         raise DataError(
             "the teacher's predictions are not numbers, so its training diverged: lower "
             "recipe.training.optimiser.learning_rate or set its max_grad_norm"

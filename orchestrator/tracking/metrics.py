@@ -62,7 +62,7 @@ ACCEPTED = Metric(
     "selftrain_accepted_share", "gauge", "Share of the pool that the newest selection accepted"
 )
 ALARMS = Metric("selftrain_alarms", "counter", "Alarms that rounds raised")
-REFUSED = Metric("selftrain_refused_rows", "counter", "Pool rows that could not be decoded")
+REFUSED = Metric("selftrain_refused_rows", "counter", "Pool rows that could not be labelled")
 ROWS_PER_S = Metric("selftrain_label_rows_per_second", "gauge", "Pool rows labelled a second")
 IMAGES_PER_S = Metric(
     "selftrain_train_images_per_second", "gauge", "Images a second while training"

@@ -18,6 +18,9 @@ def told(images):
     return images.flatten(1) @ weights
 def seven(images):
     return told(images)[:, :7]
+def part(images):
+    dark = images.flatten(1).mean(1) < 0.25  # some of the pool's digits
+    return torch.where(dark[:, None], torch.nan, told(images))
 def nothing(images):
     return told(images) * float("nan")
 """

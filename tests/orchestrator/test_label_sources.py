@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from orchestrator.data.dataset import Dataset
+from orchestrator.errors import DataError
 from orchestrator.jobs.decoded import decoded_fragment
 from orchestrator.reads import form_of
 from orchestrator.store.store import Store
@@ -123,6 +124,31 @@ def test_a_foreign_source_of_all_rounds_labels_the_pool_once(make):
     found = believed(config, record, 1, "combine")
     expected = Mean().log_probs(np.stack([each.log_probs for each in told]))
     assert found.log_probs == pytest.approx(expected, abs=1e-5)
+
+
+def test_rows_that_one_source_gives_no_number_are_refused_counted_and_never_selected(make):
+    settings = ("placement.most_refused_share=0.2", "recipe.labelling.remember=0.3")
+    config = make(foreign("part", rounds="all"), *settings)
+    record = play(config)
+    store = Store(config.store)
+    source = store.record("label", record.rounds[0].steps["label-foreign-0"].address)
+    refused = store.read_table(source, "refused.parquet").to_pylist()
+    lost = {row["example_id"] for row in refused}
+    assert 0 < len(lost) < 200
+    assert source.counts["refused"] == len(lost)
+    assert {row["reason"] for row in refused} == {"labelled with what is not a number"}
+    for number, each in enumerate(record.rounds):
+        assert len(believed(config, record, number, "label").example_ids) == 1047
+        combine = store.record("label", each.steps["combine"].address)
+        assert combine.counts["rows"] == 1047 - len(lost)
+        assert combine.counts["refused"] == len(lost)
+        assert not lost & set(chosen(config, record, number))
+        assert len(chosen(config, record, number)) == 1047 - len(lost)
+
+
+def test_too_many_rows_that_are_no_number_end_the_run(make):
+    with pytest.raises(DataError, match=r"of 1047 pool rows .* what is not a number"):
+        play(make(foreign("part", rounds="all")))
 
 
 def test_schedules_begin_with_the_selection_before_round_zero(make):

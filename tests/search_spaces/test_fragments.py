@@ -129,7 +129,7 @@ def test_what_is_drawn_from_the_space_of_a_method_is_a_run(method):
 def test_the_curriculum_follows_the_schedule_that_a_config_takes(schedule):
     share = f"recipe.selector.share={{schedule: {schedule}, start: 0.5, end: 1.0}}"
     space = space_of_method("class_balanced_curriculum", share)
-    found = {d.path.rpartition(".")[2] for d in space.dimensions if ".share" in d.path}
+    found = {d.path.rpartition(".")[2] for d in space.dimensions if "selector.share" in d.path}
     assert found == {"start", "end"} | ({"until"} if schedule == "linear" else set())
 
 

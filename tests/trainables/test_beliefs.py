@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from trainables.beliefs import Beliefs
+from trainables.beliefs import DOUBT, Beliefs, Doubt
 from trainables.schemas import SchemaError, conform, predictions
 
 
@@ -66,6 +68,14 @@ def test_no_rows_keep_their_number_of_classes():
     empty = Beliefs.of_table(predictions(4).empty_table())
     assert (len(empty), empty.num_classes) == (0, 4)
     assert empty.to_table(predictions(4)).num_rows == 0
+
+
+def test_rows_keep_what_their_sources_disagree_about_wherever_they_are_taken():
+    doubt = Doubt(*np.random.default_rng(1).random((3, 9)).astype(np.float32))
+    found = replace(some(), doubt=doubt).taken(np.array([7, 2]))
+    assert found.example_ids == ["row-7", "row-2"]
+    for name in DOUBT:
+        assert (getattr(found.doubt, name) == getattr(doubt, name)[[7, 2]]).all()
 
 
 def test_rows_that_hold_what_is_no_log_probability_are_not_usable():

@@ -264,6 +264,19 @@ def test_a_row_that_one_averaged_source_has_no_numbers_for_is_unusable(combiner)
 
 
 @every_combiner
+def test_a_row_without_a_memory_is_what_it_is_told_now(combiner):
+    rows, before = told(), told(3)[0]
+    before[7] = np.nan
+    fitted = combiner.fit(rows)
+    found = combined(fitted, ids(60), rows, before, 0.4)
+    now, then = combined(fitted, ids(60), rows), combined(fitted, ids(60), rows, told(3)[0], 0.4)
+    kept = np.arange(60) != 7
+    assert found.log_probs[7] == pytest.approx(now.log_probs[7], abs=1e-6)
+    assert (found.log_probs[kept] == then.log_probs[kept]).all()
+    assert found.usable().all()
+
+
+@every_combiner
 def test_a_sample_without_rows_is_fitted_and_no_rows_are_combined(combiner):
     fitted = combiner.fit(np.zeros((3, 0, 4), np.float32))
     assert fitted.log_probs(np.zeros((3, 0, 4), np.float32)).shape == (0, 4)

@@ -146,6 +146,20 @@ def test_a_queue_of_one_copies_the_student():
     assert averages(QueueMean(length=1, push_every=1), [1, 2, 4]) == [1, 2, 4]
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])
+def test_a_queue_of_one_that_goes_part_of_the_way_is_an_exponential_average(decay):
+    queue = QueueMean(length=1, push_every=1, share=1 - decay)
+    plain = ExponentialAverage(decay=decay)
+    late = {"start": 3.0, "first_step": 100}  # behind the first steps, which lower the decay
+    values = [1.0, 2.0, 4.0, 8.0, 16.0]
+    assert averages(queue, values, **late) == pytest.approx(averages(plain, values, **late))
+
+
+def test_a_teacher_goes_its_share_of_the_way_to_the_mean_of_the_queue():
+    found = averages(QueueMean(length=2, push_every=1, share=0.5), [2, 4, 8], start=0)
+    assert found == pytest.approx([1, 2, 4])
+
+
 def test_a_queue_takes_a_snapshot_every_so_many_steps_and_stands_still_in_between():
     found = averages(QueueMean(length=2, push_every=2), [1, 2, 4, 8, 16])
     assert found == pytest.approx([1, 1, 2.5, 2.5, 10])

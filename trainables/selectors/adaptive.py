@@ -82,10 +82,12 @@ class FreeThreshold(Spec):
     """The pool's mean confidence, lowered for classes that are predicted less.
 
     Source: Wang et al., FreeMatch, ICLR 2023, arXiv:2205.07246, equations 4 to 6, with a memory of
-    zero over the whole pool.
+    zero over the whole pool; the quantile is an option of the released code.
     """
 
     kind: Literal["free_threshold"] = "free_threshold"
+    quantile: Share | None = None
+    """The confidence below which this share of the pool lies stands for the mean, if set."""
     floor: Share = 0.0
     """The mean confidence counts as at least this, in [0, 1]."""
     ceiling: Share = 1.0
@@ -95,7 +97,10 @@ class FreeThreshold(Spec):
 
     def fit(self, pool: Statistics, labelled: Labelled, seed: int) -> Rule:
         del labelled
-        whole = min(max(pool.mean_confidence(), number(self.floor)), number(self.ceiling))
+        middle = pool.mean_confidence()
+        if self.quantile is not None:
+            middle = pool.quantile(number(self.quantile))
+        whole = min(max(middle, number(self.floor)), number(self.ceiling))
         shares = pool.shares()
         return make_rule(pool, seed, least=as_stored(whole * shares / shares.max()))
 

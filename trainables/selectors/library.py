@@ -23,7 +23,7 @@ from trainables.selectors.fixed import (
     TopShare,
 )
 from trainables.selectors.located import Compactness, ExpectedReward
-from trainables.selectors.sampled import SeparationRule, TransductiveBound
+from trainables.selectors.sampled import FirstComponent, SeparationRule, TransductiveBound
 
 Selector = Annotated[
     Everything
@@ -41,6 +41,7 @@ Selector = Annotated[
     | LossBound
     | MixtureThreshold
     | SeparationRule
+    | FirstComponent
     | TransductiveBound
     | Compactness
     | ExpectedReward,

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from trainables.schedules import number
 from trainables.selectors.adaptive import as_stored
+from trainables.selectors.component import first_component
 from trainables.selectors.rules import Labelled, Outlook, Rule, Share, Statistics, make_rule
 from trainables.selectors.separation import Mode, separate
 from trainables.selectors.transductive import transductive_thresholds
@@ -36,6 +37,30 @@ class SeparationRule(Spec):
         floor = as_stored(np.full(pool.num_classes, number(self.least_confidence)))
         found = separate(pool.sampled_rows(), self.mode, self.lam)
         return make_rule(pool, seed, least=floor, separation=found)
+
+    def accepts_all(self, outlook: Outlook) -> bool:
+        del outlook
+        return False
+
+
+class FirstComponent(Spec):
+    """Rows on the sure side of the pool along its first principal component.
+
+    The component is that of sureness and of how evenly the other classes share the rest, as in
+    `SeparationRule`; see `trainables.selectors.component`. A selector of the house, without a
+    source.
+    """
+
+    kind: Literal["first_component"] = "first_component"
+    least_confidence: Share = 0.0
+    """Rows less confident than this are never accepted."""
+    needs_labelled: ClassVar[bool] = False
+    needs_sample: ClassVar[bool] = True
+
+    def fit(self, pool: Statistics, labelled: Labelled, seed: int) -> Rule:
+        del labelled
+        floor = as_stored(np.full(pool.num_classes, number(self.least_confidence)))
+        return make_rule(pool, seed, least=floor, also=first_component(pool.sampled_rows()))
 
     def accepts_all(self, outlook: Outlook) -> bool:
         del outlook

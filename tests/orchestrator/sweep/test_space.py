@@ -74,6 +74,7 @@ def test_a_space_is_what_the_named_fragments_and_the_config_hold_together():
         "recipe.training.teacher.decay",
         "recipe.training.teacher.length",
         "recipe.training.teacher.push_every",
+        "recipe.training.teacher.share",
     ]
 
 

@@ -44,6 +44,7 @@ EVERY = (
     OutOfFoldPrecision(precision=0.7, least_support=2),
     FlexThreshold(threshold=0.8, floor=0.35),
     FreeThreshold(),
+    FreeThreshold(quantile=0.4),
     RelativeThreshold(share=0.8),
     ClassRate(alpha=2),
     EqualRate(threshold=0.7),

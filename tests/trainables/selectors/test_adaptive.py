@@ -76,6 +76,13 @@ def test_free_thresholds_have_their_golden_values():
     assert chosen(FreeThreshold(), TABLE) == {"0", "1", "3", "4", "6", "8", "9"}
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.8, 1.0])
+def test_a_quantile_stands_for_the_mean_confidence(share):
+    found = least_of(FreeThreshold(quantile=share))
+    middle, shares = np.quantile(np.array(P).max(axis=1), share), np.mean(P, axis=0)
+    assert found == pytest.approx(tuple(middle * shares / shares.max()), abs=1e-6)
+
+
 def test_free_with_a_uniform_mean_prediction_is_the_mean_confidence():
     even = of_probs([[0.9, 0.1], [0.1, 0.9], [0.7, 0.3], [0.3, 0.7]])
     rule = FreeThreshold().fit(sketch(even, pool_rows=4, seed=0), labelled(2), 0)

@@ -15,7 +15,7 @@ from trainables.schedules import Linear, at_round
 from trainables.selectors.fixed import Everything, Threshold
 from trainables.selectors.rules import NEVER, Rule
 from trainables.selectors.running import Memory, Running
-from trainables.selectors.sampled import SeparationRule, TransductiveBound
+from trainables.selectors.sampled import FirstComponent, SeparationRule, TransductiveBound
 from trainables.selectors.separation import separate
 from trainables.selectors.sketch import Sketch, sketch
 from trainables.selectors.transductive import transductive_thresholds
@@ -26,6 +26,8 @@ SELECTORS = (
     SeparationRule(),
     SeparationRule(mode="linear", lam=0.2),
     SeparationRule(least_confidence=0.6),
+    FirstComponent(),
+    FirstComponent(least_confidence=0.6),
     TransductiveBound(),
     TransductiveBound(grid=20, least_rows=1),
 )
@@ -66,6 +68,12 @@ def test_the_golden_table_is_separated_as_published():
     table = of_probs(P)
     accepted = fitted(SeparationRule(least_confidence=0), table).accepts(table)
     assert np.flatnonzero(accepted).tolist() == [0, 1, 3, 5, 6, 8, 9]
+
+
+def test_the_golden_table_is_halved_along_its_first_component():
+    table = of_probs(P)
+    rule = fitted(FirstComponent(), table)
+    assert np.flatnonzero(rule.accepts(table)).tolist() == [0, 1, 3, 6, 8, 9]
 
 
 @pytest.mark.parametrize("mode", ["neglog", "linear"])
@@ -143,6 +151,7 @@ def test_a_rule_is_that_of_the_sample_and_not_of_the_pool(selector):
     found = fitted(selector, sampled=few.values)
     assert found.least == fitted(selector, rows).least
     assert found.separation == fitted(selector, rows).separation
+    assert found.also == fitted(selector, rows).also
 
 
 @every_selector
@@ -193,6 +202,7 @@ def test_a_training_step_keeps_no_whole_rows(selector):
 REFUSED = {
     "calibrator transport": {"calibrators": (Transport(),)},
     "selector separation": {"selector": SeparationRule()},
+    "selector first_component": {"selector": FirstComponent()},
     "selector transductive_bound": {"selector": TransductiveBound()},
     "weighting mass": {"targets": TargetSpec(weight=Mass())},
     "weighting separated": {"targets": TargetSpec(weight=Separated())},
