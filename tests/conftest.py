@@ -1,5 +1,6 @@
 """Shared fixtures: a prepared set of real digits, small configs, one Ray cluster for all."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folder = Path(__file__).with_name("orchestrator")
     place = {folder / name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: no collection of garbage looks at it."""
+    gc.collect()
+    gc.freeze()
 
 
 QUICK: dict[str, Any] = {

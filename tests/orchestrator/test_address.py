@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.address import LENGTH, canonical, differences, digest
@@ -65,6 +65,7 @@ def test_an_address_is_twenty_four_hexadecimal_digits():
     assert int(found, 16) >= 0
 
 
+@settings(deadline=None, max_examples=40)
 @given(PLAIN)
 def test_a_value_read_back_from_json_has_the_same_address(value):
     assert digest(json.loads(json.dumps(value))) == digest(value)

@@ -22,7 +22,7 @@ from trainables.transport import (
 
 PROBS = np.array(P)
 LOGS = np.log(PROBS)
-QUICK = settings(deadline=None, derandomize=True, max_examples=20)
+QUICK = settings(deadline=None, derandomize=True, max_examples=8)
 
 
 def equal(classes: int) -> np.ndarray:

@@ -155,6 +155,7 @@ def test_a_full_store_ends_the_sweep_and_fails_no_trial(make_config, ray_cluster
     assert sorted(e["trial"] for e in events(config) if e["event"] == "trial_ended") == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "sweep", "missing"),
     [
