@@ -19,6 +19,7 @@ from trainables.selectors.fixed import (
     Threshold,
     TopShare,
 )
+from trainables.selectors.library import fills
 from trainables.spec import Spec
 from trainables.update import Precision
 
@@ -81,6 +82,8 @@ class LandmarkRecipe(Spec):
             f"{path} moves over steps, which the stored table does not have"
             for path in schedules_over_steps(self.selector, "selector")
         ]
+        if fills(self.selector):
+            faults.append("selector.fill would move points to another name: leave it out")
         reads = self.training.batch.selected or self.training.reads_pool
         if self.policy.num_rounds > 1 and not reads:
             faults.append("no later round would read the pool: training.batch.selected is 0")

@@ -17,7 +17,7 @@ from trainables.partners import Peer
 from trainables.ranking import Ranking
 from trainables.schedules import schedules_over_steps
 from trainables.selectors.fixed import ClassShare
-from trainables.selectors.library import Selector
+from trainables.selectors.library import Selector, fills
 from trainables.selectors.located import Compactness, ExpectedReward
 from trainables.spec import Spec
 from trainables.student import TrainingSpec
@@ -380,7 +380,8 @@ def _doubt_faults(recipe: Recipe) -> list[str]:
             "labelling.students, checkpoints, passes, views, remember, earlier, or a foreign "
             "source in all rounds"
         )
-    if ranked and (recipe.calibrators or recipe.selector.needs_sample):
+    whole = recipe.selector.needs_sample or fills(recipe.selector)
+    if ranked and (recipe.calibrators or whole):
         other = "calibrators" if recipe.calibrators else f"selector {recipe.selector.kind}"
         faults.append(f"ranking: agreement has no say behind {other}: leave one of them out")
     return faults

@@ -3,7 +3,7 @@
 Legend: N rows, C classes, D features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,15 @@ class Beliefs:
             eligible=None if self.eligible is None else self.eligible[at],
             features=None if self.features is None else self.features[at],
         )
+
+    def moved(self, labels: np.ndarray, at: np.ndarray) -> "Beliefs":
+        """The same rows, of which those at these places [n] stand for these classes [n]."""
+        if not len(at):
+            return self
+        whole, confidence = self.labels.copy(), self.confidence.copy()
+        whole[at] = labels
+        confidence[at] = np.exp(self.log_probs[at, labels]).clip(0, 1)
+        return replace(self, labels=whole, confidence=confidence)
 
     def first(self, most: int) -> "Beliefs":
         """At most so many rows, the first ones; of a sample they are a sample."""

@@ -22,7 +22,7 @@ from trainables.losses import CrossEntropy, RowLoss
 from trainables.pool_mixing import AnchorMix, PoolMix
 from trainables.schedules import Bounds, Scalar
 from trainables.selectors.fixed import Threshold
-from trainables.selectors.library import Selector
+from trainables.selectors.library import Selector, fills
 from trainables.selectors.running import Memory
 from trainables.spec import Spec
 from trainables.targets import TargetSpec
@@ -106,6 +106,7 @@ class ConsistencyTerm(Spec):
         weight = self.targets.weight
         wrong = [f"calibrator {c.kind}" for c in self.calibrators if c.kind == "transport"]
         wrong += [f"selector {self.selector.kind}"] if self.selector.needs_sample else []
+        wrong += [f"fill of selector {self.selector.kind}"] if fills(self.selector) else []
         wrong += (
             [f"weighting {weight.kind}"] if weight.needs_sample or weight.kind == "mass" else []
         )

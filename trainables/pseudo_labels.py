@@ -59,7 +59,11 @@ class PseudoLabeller:
 
     def of_seen(self, told: Beliefs, seen: Beliefs) -> PseudoLabels:
         """Pseudo-labels of rows that the selector sees as ``seen``."""
-        accepted = self.rule.accepts(seen)
+        classes = self.rule.classes(seen)
+        accepted = classes >= 0
+        if self.rule.filling is not None:
+            at = np.flatnonzero(accepted & (classes != seen.labels))
+            told, seen = (each.moved(classes[at], at) for each in (told, seen))
         source = self.targets.source(told, seen)
         weights = np.where(accepted, self.weights.of_rows(told, seen), 0)
         targets = self.targets.distribution(source)

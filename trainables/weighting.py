@@ -129,6 +129,8 @@ class InverseClass(Spec):
 
     def fit(self, pool: Statistics, rule: Rule) -> Weights:
         accepted = pool.reaching(rule.cuts, rule.least)
+        if rule.filling is not None:
+            accepted = accepted + np.array(rule.filling.rows)
         if rule.also is not None:
             sampled = pool.sampled()
             accepted = np.bincount(sampled.labels[rule.accepts(sampled)], minlength=len(accepted))

@@ -38,8 +38,10 @@ from trainables.pool_mean import NOTHING, PoolMean, pool_mean
 from trainables.pseudo_labels import PseudoLabeller, PseudoLabels
 from trainables.ranking import ranked
 from trainables.sample import Sample, limit_of, sample
+from trainables.selectors.filling import Block, Filling, candidates, fill, first_candidates
+from trainables.selectors.library import fills
 from trainables.selectors.located import ExpectedReward
-from trainables.selectors.rules import Labelled, Outlook
+from trainables.selectors.rules import Labelled, Outlook, Rule
 from trainables.selectors.sketch import Sketch, sketch
 from trainables.tasks.classification import calibration_error
 
@@ -52,7 +54,7 @@ def run_selecting(job: SelectJob, over: Over) -> Outcome:
         found = calibrated(tilt, sampled(job, over))
         merged = replace(merged, rows=found.log_probs, sample=found)
     labelled = labelled_of(job, tilt)
-    labeller = fit_labeller(job, tilt, merged, labelled)
+    labeller = fit_labeller(job, tilt, merged, labelled, over)
     parts = over(partial(select_shards, job, labeller))
     measured = measured_of(tilt, merged, labelled)
     return gather_selection(job, labeller, [s for part in parts for s in part], measured)
@@ -138,11 +140,35 @@ def merge_sketches(parts: Sequence[bytes]) -> Sketch:
 
 
 def fit_labeller(
-    job: SelectJob, tilt: RowMap, merged: Sketch, labelled: Labelled
+    job: SelectJob, tilt: RowMap, merged: Sketch, labelled: Labelled, over: Over
 ) -> PseudoLabeller:
     """The labeller of the whole pool."""
     rule = job.selector.fit(merged, labelled, job.seed)
+    if fills(job.selector):
+        wanted = job.selector.wanted(merged)
+        needs = (wanted - merged.reaching(rule.cuts, rule.least)).clip(min=0).tolist()
+
+        def look(known: Filling, block: Block) -> np.ndarray:
+            behind = replace(rule, filling=known)
+            return np.concatenate(over(partial(candidate_shards, job, tilt, behind, block)))
+
+        rule = replace(rule, filling=fill(needs, look))
     return PseudoLabeller(tilt, rule, job.targets.weight.fit(merged, rule), job.targets)
+
+
+def candidate_shards(
+    job: SelectJob, tilt: RowMap, rule: Rule, block: Block, fragments: Sequence[int]
+) -> np.ndarray:
+    """Keys uint64 [n, B] of the rows of some shards that a block of classes may take."""
+    store, found = Store(job.store), np.zeros((0, len(block.labels)), np.uint64)
+    record = store.record("label", job.predictions)
+    least = max(rule.least)  # the same of all classes
+    for fragment in fragments:
+        beliefs = calibrated(tilt, _told(job, store.read_table(record, shard_name(fragment))))
+        free = beliefs.usable() & (rule.classes(beliefs) < 0)
+        more = candidates(beliefs, free, block, least, job.seed)
+        found = first_candidates(np.concatenate([found, more]), block)
+    return found
 
 
 def labelled_of(job: SelectJob, tilt: RowMap) -> Labelled:

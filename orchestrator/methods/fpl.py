@@ -6,8 +6,9 @@ Departs from the paper: a network of its own is trained instead of prompts, and 
 sources the student of round 0 labels; for the paper's zero-shot labels, made once, give
 `labelling.foreign` with `policy: {num_rounds: 1, label_last: false}`. Labelled and pseudo-labelled
 rows are two means of equal weight, where the released code weighs the labelled one by the number of
-pseudo-labels over that of labels; a row is never moved to its second-best class to fill one up; no
-pseudo-label is held out for validation.
+pseudo-labels over that of labels; a class of which fewer rows are predicted takes those that others
+left, whatever the order of rows, where the released code depends on it; no pseudo-label is held out
+for validation.
 """
 
 from orchestrator.families import warm_rounds
@@ -24,7 +25,7 @@ METHOD = Method(
     recipe=warm_rounds(
         steps=StepCount(first_round=400, base=400),
         mixup=0.0,
-        selector=ClassTopK(k=16),
+        selector=ClassTopK(k=16, fill=True),
         policy=RoundPolicy(num_rounds=2, start="restart", deliver="best"),
     ),
 )

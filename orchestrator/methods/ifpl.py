@@ -5,8 +5,9 @@ Source: Menghini, Delworth, Bach, Enhancing CLIP with CLIP, NeurIPS 2023, arXiv:
 Departs from the paper: a network of its own is trained instead of prompts; give `labelling.foreign`
 for the zero-shot first labels, else round 0 learns from labelled rows; labelled and pseudo-labelled
 rows are two means of equal weight, where the released code weighs the labelled one by the number of
-pseudo-labels over that of labels; a row is never moved to its second-best class to fill one up; no
-pseudo-label is held out for validation.
+pseudo-labels over that of labels; a class of which fewer rows are predicted takes those that others
+left, whatever the order of rows, where the released code depends on it; no pseudo-label is held out
+for validation.
 """
 
 from orchestrator.families import warm_rounds
@@ -23,7 +24,7 @@ METHOD = Method(
     recipe=warm_rounds(
         steps=StepCount(first_round=400, base=400),
         mixup=0.0,
-        selector=ClassTopK(k=16),
+        selector=ClassTopK(k=16, fill=True),
         policy=RoundPolicy(num_rounds=6, start="restart", deliver="best"),
     ),
 )

@@ -38,6 +38,7 @@ from trainables.beliefs import Beliefs
 from trainables.calibrators import FromFeatures, calibrated
 from trainables.nearby import TableCalibrator
 from trainables.schedules import at_round
+from trainables.selectors.library import fills
 from trainables.selectors.rules import Labelled, Rule
 from trainables.selectors.sketch import Sketch, row_keys
 from trainables.spec import Spec
@@ -161,7 +162,7 @@ def screen(recipe: Recipe, evidence: Evidence) -> Screened:
         raise ConfigError("screening can't judge behind filters: set screen to null")
     if recipe.ranking != "confidence":
         raise ConfigError("screening compares confidences: set ranking to confidence, or no screen")
-    if recipe.selector.needs_sample:
+    if recipe.selector.needs_sample or fills(recipe.selector):
         raise ConfigError(
             f"screening can't judge the selector {recipe.selector.kind}, which reads whole rows: "
             "set screen to null"

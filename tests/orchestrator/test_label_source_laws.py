@@ -125,6 +125,7 @@ def test_stopped_anywhere_and_started_again_equals_uninterrupted(make, tmp_path,
         (
             "recipe.labelling={students: 2, combine: {kind: label_model}, remember: 0.3}",
             "recipe.filters=[{kind: agreement}]",
+            "recipe.selector={kind: class_top_k, k: 90, fill: true}",
         ),
         chaos(
             (

@@ -70,6 +70,18 @@ from orchestrator.errors import ConfigError
             "ranking: agreement has no say behind calibrators",
         ),
         (
+            [
+                "recipe.ranking=agreement",
+                "recipe.labelling.checkpoints=[0.5]",
+                "recipe.selector={kind: class_top_k, fill: true}",
+            ],
+            "ranking: agreement has no say behind selector class_top_k",
+        ),
+        (
+            ["recipe.training.objective.consistency.selector={kind: even_share, fill: true}"],
+            "fill of selector even_share can act on the stored table only",
+        ),
+        (
             ["recipe.training.objective.labelled.weight=0"],
             "objective.labelled.weight is 0, but labelled rows would enter batch statistics",
         ),
@@ -101,3 +113,8 @@ def test_parts_that_do_not_go_together_are_refused_when_the_config_is_read(
 ):
     with pytest.raises(ConfigError, match=message):
         make_config(*overrides)
+
+
+def test_points_fill_no_class(make_dots_config):
+    with pytest.raises(ConfigError, match="would move points to another name"):
+        make_dots_config("recipe.selector={kind: class_top_k, fill: true}")

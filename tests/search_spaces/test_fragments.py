@@ -142,6 +142,7 @@ def test_the_selection_fragment_follows_the_selector_of_a_config():
     assert searched("{kind: class_top_k}") == {
         "recipe.selector.k",
         "recipe.selector.least_confidence",
+        "recipe.selector.fill",
     }
     assert searched("{kind: everything}") == set()
 

@@ -112,12 +112,20 @@ class ClassTopK(Spec):
     """Rows of each class to accept at most."""
     least_confidence: Share = 0.0
     """Rows less confident than this are never accepted."""
+    fill: bool = False
+    """Whether a class of which fewer rows are predicted takes rows that others left, those to which
+    it is most probable; see `trainables.selectors.filling`."""
     needs_labelled: ClassVar[bool] = False
     needs_sample: ClassVar[bool] = False
 
     def fit(self, pool: Statistics, labelled: Labelled, seed: int) -> Rule:
         del labelled
-        return _most_of_each(pool, int(number(self.k)), number(self.least_confidence), seed)
+        return _most_of_each(pool, self.wanted(pool), number(self.least_confidence), seed)
+
+    def wanted(self, pool: Statistics) -> int:
+        """Rows to accept of each class."""
+        del pool
+        return int(number(self.k))
 
     def accepts_all(self, outlook: Outlook) -> bool:
         rows = number(self.k) * len(outlook.class_rows)
@@ -136,14 +144,20 @@ class EvenShare(Spec):
     """Rows of each class to accept at most, as a share of an even class, in [0, 1]; at least 1."""
     least_confidence: Share = 0.0
     """Rows less confident than this are never accepted."""
+    fill: bool = False
+    """Whether a class of which fewer rows are predicted takes rows that others left, those to which
+    it is most probable; see `trainables.selectors.filling`."""
     needs_labelled: ClassVar[bool] = False
     needs_sample: ClassVar[bool] = False
 
     def fit(self, pool: Statistics, labelled: Labelled, seed: int) -> Rule:
         del labelled
+        return _most_of_each(pool, self.wanted(pool), number(self.least_confidence), seed)
+
+    def wanted(self, pool: Statistics) -> int:
+        """Rows to accept of each class."""
         even = int(pool.class_rows().sum()) / pool.num_classes
-        k = max(1, int(number(self.share) * even + 1e-9))
-        return _most_of_each(pool, k, number(self.least_confidence), seed)
+        return max(1, int(number(self.share) * even + 1e-9))
 
     def accepts_all(self, outlook: Outlook) -> bool:
         return number(self.share) >= NEARLY_ALL and outlook.all_reach(self.least_confidence)

@@ -1,6 +1,6 @@
 """All selectors as one type, told apart by their `kind`."""
 
-from typing import Annotated
+from typing import Annotated, TypeGuard
 
 from pydantic import Field
 
@@ -47,3 +47,8 @@ Selector = Annotated[
     | ExpectedReward,
     Field(discriminator="kind"),
 ]
+
+
+def fills(selector: Selector) -> TypeGuard[ClassTopK | EvenShare]:
+    """Whether a selector gives rows that are left to classes that are short of rows."""
+    return isinstance(selector, ClassTopK | EvenShare) and selector.fill

@@ -17,6 +17,7 @@ import numpy as np
 from trainables.beliefs import Beliefs
 from trainables.nearness import Nearness
 from trainables.schedules import Bounds, Scalar, number
+from trainables.selectors.filling import NONE, Filling
 from trainables.selectors.separation import Separation
 from trainables.selectors.sketch import confidence_of, row_keys
 
@@ -140,9 +141,24 @@ class Rule:
     """A further rule on the whole row."""
     also: "RowRule | None" = None
     """A further rule on the row and where it lies in feature space."""
+    filling: Filling | None = None
+    """Where rows go that are not accepted otherwise."""
 
     def accepts(self, beliefs: Beliefs) -> np.ndarray:
         """Which rows are accepted, bool [N]; row by row."""
+        return np.asarray(self.classes(beliefs) >= 0)
+
+    def classes(self, beliefs: Beliefs) -> np.ndarray:
+        """The class that each row is accepted as, int64 [N]; -1 of rows that are not accepted."""
+        reached = self._reached(beliefs)
+        found = np.where(reached, beliefs.labels, -1)
+        if self.filling is not None:
+            filled = self.filling.classes(beliefs, beliefs.usable() & ~reached, self.seed)
+            found = np.where(reached, found, filled)
+        return found
+
+    def _reached(self, beliefs: Beliefs) -> np.ndarray:
+        """Rows that are accepted as what they are predicted as, bool [N]."""
         least = np.array(self.least)[beliefs.labels]
         accepted = beliefs.usable() & (beliefs.confidence >= least)
         if self.separation is not None:
@@ -158,7 +174,14 @@ class Rule:
         """Least confidence that is accepted of each class [C]; 1 where no row of it is."""
         cuts = confidence_of(np.array(self.cuts, dtype=np.uint64), coarse=self.coarse)
         reached = np.where(np.isfinite(cuts), cuts, 1.0).clip(max=1.0)
-        return [max(float(cut), least) for cut, least in zip(reached, self.least, strict=True)]
+        found = [max(float(cut), least) for cut, least in zip(reached, self.least, strict=True)]
+        if self.filling is None:
+            return found
+        filled = confidence_of(np.array(self.filling.cuts, dtype=np.uint64), coarse=False)
+        return [
+            min(own, float(other)) if cut != NONE else own
+            for own, other, cut in zip(found, filled, self.filling.cuts, strict=True)
+        ]
 
 
 def make_rule(

@@ -60,8 +60,9 @@ class Classification:
         return int(truth.num_rows)
 
     def drawn(self, pixels: np.ndarray, shown: Shown, names: tuple[str, ...]) -> np.ndarray:
-        label = int(shown.told["label"][0].as_py())
-        sure = float(shown.told["confidence"][0].as_py())
+        of_what = shown.chosen if shown.chosen.num_rows else shown.told
+        label = int(of_what["label"][0].as_py())
+        sure = float(np.exp(Beliefs.of_table(shown.told).log_probs[0, label]))
         accepted = "" if shown.chosen.num_rows else " (not accepted)"
         right = None
         if shown.truth is not None and shown.truth.num_rows:
@@ -83,7 +84,8 @@ class Classification:
             return [line, f"accepted as {names[label]}, weight {weight:.3f}"]
         at = pc.index_in(chosen["example_id"], told["example_id"].combine_chunks())
         beside = told.take(at)
-        sure = beside["confidence"].to_numpy()[beside["label"].to_numpy() == order[0]]
+        same = [each["label"].to_numpy() == order[0] for each in (beside, chosen)]
+        sure = beside["confidence"].to_numpy()[np.all(same, axis=0)]
         return [line, left_out(names[order[0]], sure)]
 
     def truth_said(self, truth: pa.Table, names: tuple[str, ...]) -> str:

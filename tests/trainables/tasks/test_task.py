@@ -215,16 +215,18 @@ def test_points_count_one_by_one_and_those_that_were_not_accepted_not_at_all():
 
 def test_a_row_is_told_in_words_as_by_hand():
     task, names = task_of(CLASSES), ("cat", "dog", "eel")
-    told = believed(np.array([1, 1, 0]), 0.8)
-    chosen = taken(np.array([2]), np.array([0.5]))  # the first row, called another class
+    told = believed(np.array([1, 1, 1, 0]), 0.8)
+    chosen = taken(np.array([2, 1]), np.array([0.5, 1]))  # the first row, called another class
     assert task.said("row-0", told, chosen, names) == [
         "dog 0.800, then cat 0.100",
         "accepted as eel, weight 0.500",
     ]
     last = "left out; the least sure accepted 'dog' of its fragment has 0.800"
-    assert task.said("row-1", told, chosen, names)[1] == last
+    assert task.said("row-2", told, chosen, names)[1] == last
+    nobody = "left out; no 'dog' of its fragment was accepted"
+    assert task.said("row-2", told, chosen[:1], names)[1] == nobody
     nobody = "left out; no 'cat' of its fragment was accepted"
-    assert task.said("row-2", told, chosen, names)[1] == nobody
+    assert task.said("row-3", told, chosen, names)[1] == nobody
     assert task.truth_said(labelled(LABELS)[:1], names) == "cat"
     assert task.truth_said(labelled(LABELS)[:0], names) == "none"
 
