@@ -48,7 +48,8 @@ class Placement(Spec):
     retries: Annotated[int, Field(ge=0)] = 3
     """Lost training workers that are replaced before the step gives up."""
     most_refused_share: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of pool rows that may fail to decode before the labelling step stops the run."""
+    """Share of pool rows that may be no images, or labelled with what is no number, before a
+    labelling step stops the run."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

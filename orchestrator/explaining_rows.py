@@ -46,26 +46,30 @@ def explain_row(record: RunRecord, example_id: str) -> list[str]:
     calibrators may have changed either. A hidden label comes last; no decision reads it.
 
     Raises:
-        ConfigError: The run selected nothing yet, or no such row was labelled.
+        ConfigError: The run selected nothing yet, or the pool has no such row.
     """
     data, store = Dataset(record.config.data), Store(record.config.store)
     choices = list(_choices(record, store))
     if not choices:
         raise ConfigError(f"{record.run} has not selected from the pool yet")
-    fragment = _fragment_of(data, store, choices[0].told, example_id)
+    fragment = _fragment_of(data, example_id)
     if fragment is None:
         raise ConfigError(
-            f"{record.run} labelled no pool row {example_id!r}: ids stand in the column example_id "
-            "of the pool's files, and rows that can't be read in refused.parquet"
+            f"the pool of {record.run} has no row {example_id!r}: ids stand in the column "
+            "example_id of its files"
         )
     task, names = task_of(data.task), data.manifest.classes
     lines = [_between(choices[-1].chosen)]
     for each in choices:
         told = store.read_table(each.told, shard_name(fragment))
         chosen = store.read_table(each.chosen, shard_name(fragment))
-        said = task.said(example_id, told, chosen, names)
-        held = each.held_back(row_of(told, example_id))
-        said += [f"held back by filter {' and '.join(held)}"] if held else []
+        if (row := row_of(told, example_id)).num_rows:
+            said = task.said(example_id, told, chosen, names)
+            held = each.held_back(row)
+            said += [f"held back by filter {' and '.join(held)}"] if held else []
+        else:
+            said = ["refused: it can't be read, or a source labels it with what is not a number"]
+            said += ["kept as it was accepted before"] * row_of(chosen, example_id).num_rows
         lines += [f"{each.when}  {line}" for line in said]
     if data.manifest.hidden.files:
         truth = row_of(data.read(data.manifest.hidden.files[fragment]), example_id)
@@ -97,10 +101,10 @@ def _choices(record: RunRecord, store: Store) -> Iterator[_Choice]:
                 yield _Choice(when, told, chosen)
 
 
-def _fragment_of(data: Dataset, store: Store, told: Record, example_id: str) -> int | None:
-    """The fragment that holds a row."""
-    for fragment in range(len(data.manifest.pool.files)):
-        ids = store.read_table(told, shard_name(fragment))["example_id"]
+def _fragment_of(data: Dataset, example_id: str) -> int | None:
+    """The fragment of the pool that holds a row."""
+    for fragment, entry in enumerate(data.manifest.pool.files):
+        ids = data.read(entry, ["example_id"])["example_id"]
         if pc.index(ids, example_id).as_py() >= 0:
             return fragment
     return None

@@ -244,8 +244,8 @@ class Recipe(Spec):
     scoring: ScoringSpec = ScoringSpec()
     """How students are asked when they are scored."""
     ranking: Ranking = "confidence"
-    """What selectors order rows by: the label's probability, or first the share of sources that
-    predict the label."""
+    """What selectors order rows by: the label's probability, how far it is above the second, how
+    low the row's entropy is, or first the share of sources that predict the label."""
     filters: tuple[Filter, ...] = ()
     """What holds rows back before anything else, by how sure label sources are or how far apart."""
     calibrators: tuple[TableCalibrator, ...] = ()
@@ -370,9 +370,9 @@ def _start_faults(recipe: Recipe) -> list[str]:
 
 def _doubt_faults(recipe: Recipe) -> list[str]:
     """What can't read how far label sources are apart."""
-    faults, ranked = [], recipe.ranking == "agreement"
+    faults: list[str] = []
     readers = [f"filter {each.kind}" for each in recipe.filters if each.needs_doubt]
-    readers += ["ranking: agreement"] * ranked
+    readers += ["ranking: agreement"] * (recipe.ranking == "agreement")
     if readers and not recipe.labelling.doubts:
         read = "read" if len(readers) > 1 else "reads"
         faults.append(
@@ -381,9 +381,9 @@ def _doubt_faults(recipe: Recipe) -> list[str]:
             "source in all rounds"
         )
     whole = recipe.selector.needs_sample or fills(recipe.selector)
-    if ranked and (recipe.calibrators or whole):
+    if recipe.ranking != "confidence" and (recipe.calibrators or whole):
         other = "calibrators" if recipe.calibrators else f"selector {recipe.selector.kind}"
-        faults.append(f"ranking: agreement has no say behind {other}: leave one of them out")
+        faults.append(f"ranking: {recipe.ranking} has no say behind {other}: leave one of them out")
     return faults
 
 

@@ -34,6 +34,7 @@ def chosen_of(selected: Record | None, audit: Record | None) -> dict[str, Any]:
         "precision": found.get("precision"),
         "class_precision": found.get("class_precision", ()),
         "thresholds": found.get("least", ()),
+        "prior": found.get("prior", ()),
         "selection": {name: found[name] for name in REPORTED if name in found},
     }
 

@@ -60,6 +60,8 @@ class RoundRecord(Spec):
     """Precision by pseudo-class; None where none is known."""
     thresholds: tuple[float, ...] = ()
     """Least confidence that the selector accepted, by predicted class."""
+    prior: tuple[float, ...] = ()
+    """The pool's class balance as a calibrator estimated it; empty where none did."""
     in_step: InStep | None = None
     """What the training steps themselves accepted of the pool; None where they label none."""
     terms: dict[str, float | None] = {}

@@ -55,7 +55,9 @@ class Work:
             LabelJob: self._label,
             PointLabelJob: self._label,
             CrossLabelJob: lambda job, _: label_out_of_fold(job, engine.device()),
-            CombineJob: lambda job, _: run_combining(job, self._over),
+            CombineJob: lambda job, _: run_combining(
+                job, self._over, most_refused_share=most_refused_share
+            ),
             SelectJob: lambda job, _: run_selecting(job, self._over),
             PointSelectJob: lambda job, _: run_point_selecting(job, self._over),
             ExtendJob: lambda job, _: run_extending(job),

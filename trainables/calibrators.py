@@ -64,10 +64,14 @@ class Tilt:
     """Log-probabilities count as at least this; None: as what they are."""
     solved: Solved | None = field(default=None, compare=False)
     """How it was found, if by transport."""
+    temperature: float | None = field(default=None, compare=False)
+    """What logits were divided by, if that was fitted."""
+    prior: tuple[float, ...] = field(default=(), compare=False)
+    """The pool's class balance [C], where it was estimated."""
 
     def then(self, after: RowMap) -> RowMap:
         """This tilt followed by another map; two tilts are one."""
-        if self == Tilt():
+        if self == Tilt() and self.temperature is None:
             return after
         apart = (self.sink, *((after.sink, after.least) if isinstance(after, Tilt) else ()))
         if not isinstance(after, Tilt) or any(value is not None for value in apart):
@@ -75,7 +79,14 @@ class Tilt:
         mine = [after.power * value for value in self.shift]
         theirs = after.shift or (0.0,) * len(mine)
         shift = tuple(a + b for a, b in zip(mine, theirs, strict=True)) if mine else after.shift
-        return Tilt(self.power * after.power, shift, least=self.least, solved=self.solved)
+        return Tilt(
+            self.power * after.power,
+            shift,
+            least=self.least,
+            solved=self.solved,
+            temperature=self.temperature if after.temperature is None else after.temperature,
+            prior=after.prior or self.prior,
+        )
 
     def applied(self, log_probs: np.ndarray, rows: Beliefs | None = None) -> np.ndarray:
         """Tilted log-probabilities float32 [N, C]; the same bits if the tilt does nothing."""
@@ -113,6 +124,8 @@ class Refined:
     """Labels refined towards a class balance; see `trainables.transport.refine`."""
 
     refinery: Refinery
+    prior: tuple[float, ...] = field(default=(), compare=False)
+    """The pool's class balance [C], where it was estimated."""
 
     def then(self, after: RowMap) -> RowMap:
         """This map followed by another one."""
@@ -137,6 +150,18 @@ def solved_of(whole: RowMap) -> Solved | None:
     fitted = [m.refinery if isinstance(m, Refined) else m for m in reversed(maps_of(whole))]
     told = (each.solved for each in fitted if isinstance(each, Tilt | Refinery))
     return next((each for each in told if each is not None), None)
+
+
+def temperature_of(whole: RowMap) -> float | None:
+    """The last temperature that was fitted among these maps; None if there is none."""
+    told = (m.temperature for m in reversed(maps_of(whole)) if isinstance(m, Tilt))
+    return next((each for each in told if each is not None), None)
+
+
+def prior_of(whole: RowMap) -> tuple[float, ...]:
+    """The last estimate of the pool's class balance [C] among these maps; empty without one."""
+    told = (m.prior for m in reversed(maps_of(whole)) if isinstance(m, Tilt | Refined))
+    return next((each for each in told if each), ())
 
 
 def calibrated(by: RowMap, beliefs: Beliefs) -> Beliefs:
@@ -168,7 +193,7 @@ class Temperature(Spec):
         if beliefs is None or labels is None:
             raise ValueError("calibrator temperature needs out-of-fold predictions")
         if len(labels) < 5 * beliefs.num_classes:
-            return Tilt()
+            return Tilt(temperature=1.0)
         logs = before.applied(beliefs.log_probs).astype(np.float64)
 
         def loss(log_t: float) -> float:
@@ -177,7 +202,7 @@ class Temperature(Spec):
             return -float(scaled[np.arange(len(labels)), labels].mean())
 
         found = minimize_scalar(loss, bounds=(math.log(0.25), math.log(4)), method="bounded")
-        return Tilt(power=math.exp(-float(found.x)))
+        return Tilt(power=math.exp(-float(found.x)), temperature=math.exp(float(found.x)))
 
 
 class Sharpen(Spec):
@@ -218,14 +243,16 @@ class Align(Spec):
         return self.target == "estimated"
 
     def fit(self, mean: np.ndarray, before: RowMap, labelled: Labelled) -> Tilt:
-        target = np.full(len(mean), 1 / len(mean))
+        target, prior = np.full(len(mean), 1 / len(mean)), ()
         if self.target == "labelled":
             target = labelled.class_rows / max(1, labelled.class_rows.sum())
         elif self.target == "estimated":
             target = estimated_prior(before, labelled, mean)
+            prior = tuple(target.tolist())
         power = number(self.power)
         target = target**power / (target**power).sum()
-        return Tilt(shift=tuple(np.log((target + GUARD) / (mean + GUARD)).tolist()))
+        shift = np.log((target + GUARD) / (mean + GUARD))
+        return Tilt(shift=tuple(shift.tolist()), prior=prior)
 
 
 class AdjustLogits(Spec):
@@ -287,16 +314,17 @@ class Transport(Spec):
         """The map that a sample of the pool's log-probabilities float64 [n, C] gives."""
         rows = rows[(rows < np.inf).all(axis=1)]
         num = len(labelled.class_rows)
-        target = np.full(num, 1 / num)
+        target, prior = np.full(num, 1 / num), ()
         if self.target == "labelled":
             target = np.maximum(labelled.class_rows, 1) / np.maximum(labelled.class_rows, 1).sum()
         elif self.target == "wilson":
             target = transport.wilson_upper(labelled.class_rows)
         elif self.target == "estimated" and len(rows):
             target = estimated_prior(before, labelled, np.exp(rows).mean(axis=0))
+            prior = tuple(target.tolist())
         share = number(self.share)
         if self.plan == "refine":
-            return Refined(transport.refine(rows, target))
+            return Refined(transport.refine(rows, target), prior)
         if self.plan == "balanced":
             found = transport.balanced(rows, target, self.epsilon)
         elif self.plan == "partial":
@@ -306,7 +334,8 @@ class Transport(Spec):
             found = transport.allocation(rows, share, bounds, reg=1 / self.epsilon)
         sink = None if found.sink == -math.inf else float(found.sink)
         shift = tuple(float(value) for value in found.shift)
-        return Tilt(float(found.power), shift, sink, math.log(transport.LEAST), found.solved)
+        least = math.log(transport.LEAST)
+        return Tilt(float(found.power), shift, sink, least, found.solved, prior=prior)
 
 
 Calibrator = Annotated[

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 from scipy.special import entr
 
-from trainables.beliefs import Beliefs, Doubt
+from trainables.beliefs import DOUBT, Beliefs, Doubt
 from trainables.ensembles import (
     agreement,
     confidence_vote,
@@ -270,24 +270,34 @@ def combined(
 
     ``before`` [N, C] are the log-probabilities that the same rows had in the round before; they
     count with ``keep``, the new ones with 1 - ``keep`` (in a vote by certainty, times that), and as
-    a further source of doubt. A row of NaN there had none, and keeps what is told of it now.
+    a further source of doubt. A row of NaN there had none: what is told of it now is all there is.
     """
     logs = fitted.log_probs(told)
     if isinstance(fitted, Specialists):
         with np.errstate(divide="ignore"):
             told = np.log(fitted.joint(told))
+    new = np.zeros(len(logs), bool)
     if before is not None and keep:
-        before = np.where(np.isnan(before).any(axis=1, keepdims=True), logs, before)
+        new = np.isnan(before).any(axis=1)
+        alone, before = told, np.where(new[:, None], logs, before)
         sure = fitted.certainty(told) if isinstance(fitted, ConfidenceVote) else np.ones(len(logs))
         logs = _blended(before, logs, keep, (1 - keep) * sure)
         told = np.concatenate([told, before[None]])
     beliefs = Beliefs.of_log_probs(example_ids, logs.astype(np.float32))
-    doubt = Doubt(
-        agreement=agreement(told, beliefs.labels).astype(np.float32),
-        spread=spread_of_label(told, beliefs.labels).astype(np.float32),
+    doubt = _doubt(told, beliefs.labels)
+    if new.any():
+        without = _doubt(alone, beliefs.labels)
+        doubt = Doubt(*(np.where(new, getattr(without, n), getattr(doubt, n)) for n in DOUBT))
+    return replace(beliefs, doubt=doubt)
+
+
+def _doubt(told: np.ndarray, labels: np.ndarray) -> Doubt:
+    """How far sources [M, N, C] are apart about rows with these labels [N]."""
+    return Doubt(
+        agreement=agreement(told, labels).astype(np.float32),
+        spread=spread_of_label(told, labels).astype(np.float32),
         margin=margin_test(told).astype(np.float32),
     )
-    return replace(beliefs, doubt=doubt)
 
 
 def _blended(before: np.ndarray, now: np.ndarray, keep: float, new: np.ndarray) -> np.ndarray:

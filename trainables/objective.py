@@ -198,7 +198,8 @@ class Objective(Spec):
     doubly_robust: DoublyRobust | None = None
     """Weigh labelled and selected rows doubly robustly, in rounds with a selection."""
     mixup_alpha: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Beta(alpha, alpha) of mixup among labelled and selected rows; 0 mixes nothing."""
+    """Beta(alpha, alpha) of mixup among labelled and selected rows; 0 mixes nothing. A row keeps
+    the larger part of each draw, as in MixMatch, arXiv:1905.02249, equation 9."""
     weak: ViewSpec = WEAK
     """The weak view."""
     strong: ViewSpec = STRONG

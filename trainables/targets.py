@@ -19,7 +19,8 @@ class TargetSpec(Spec):
     """What the student is trained towards on accepted rows, and how much a row counts."""
 
     kind: Literal["hard", "soft"] = "hard"
-    """'hard' is the most probable class, 'soft' the whole distribution."""
+    """'hard' is the class that a row was accepted as, the most probable one unless it fills
+    another; 'soft' the whole distribution."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Soft targets are p^(1/temperature), normalised; below 1 sharpens."""
     weight: Weighting = One()

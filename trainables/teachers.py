@@ -21,8 +21,9 @@ class ExponentialAverage(Spec):
     """The teacher is the exponential moving average of the student's weights.
 
     Source: Tarvainen and Valpola, Mean teachers, NeurIPS 2017, arXiv:1703.01780, section 2; the
-    early steps use min(decay, 1 - 1 / (t + 1)) as in the released code. Floating buffers (batch
-    norm statistics) are averaged like weights, counters are copied.
+    early steps use min(decay, 1 - 1 / (t + 1)) as in the released code. Counters are copied.
+    Departs from the released codes: floating buffers (batch norm statistics) are averaged like
+    weights, where some copy the student's and some let the teacher gather its own.
     """
 
     kind: Literal["ema"] = "ema"

@@ -42,8 +42,10 @@ class Tally(Spec):
     """Elements of the pool whose truth is known, accepted or not."""
     least: float = 1.0
     """Lowest confidence of the teacher in an accepted element; 1 of none."""
+    told: int = 0
+    """Accepted elements that the teacher told something of; not those of refused rows."""
     confidence: float = 0.0
-    """Sum of the teacher's confidence over accepted elements."""
+    """Sum of its confidence over them."""
     weight: float = 0.0
     """Sum of their weights."""
     squared_weight: float = 0.0
@@ -79,6 +81,7 @@ def _audit(job: AuditJob, fragment: int) -> Tally:
     chosen = store.read_table(store.record("select", job.selection), name)
     told = store.read_table(store.record("label", job.predictions), name)
     found = task.accepted(chosen, told)
+    sure = found.confidence[~np.isnan(found.confidence)]
     truth = _truth(job, fragment)
     judged = task.judged(chosen, truth) if truth is not None else NOTHING
     changed = _since_before(job, store, name, chosen["example_id"], told)
@@ -86,10 +89,11 @@ def _audit(job: AuditJob, fragment: int) -> Tally:
         known=_counts(judged.names, task.num_names),
         right=_counts(judged.names[judged.right], task.num_names),
         truths=task.known(truth) if truth is not None else 0,
-        least=float(found.confidence.min(initial=1.0)),
+        least=float(sure.min(initial=1.0)),
         predicted=tuple(task.predicted(told).tolist()),
         accepted=_counts(found.names, task.num_names),
-        confidence=float(found.confidence.sum()),
+        told=len(sure),
+        confidence=float(sure.sum()),
         weight=float(found.weights.sum()),
         squared_weight=float((found.weights**2).sum()),
         **changed,
@@ -134,8 +138,8 @@ def gather_audit(job: AuditJob, parts: Sequence[Tally]) -> Outcome:
         "recall": _share(sum(whole.right), whole.truths),
         "class_precision": by_class,
         "coverage": _share(accepted, sum(whole.predicted)),
-        "mean_confidence": _share(whole.confidence, accepted),
-        "min_confidence": whole.least if accepted else None,
+        "mean_confidence": _share(whole.confidence, whole.told),
+        "min_confidence": whole.least if whole.told else None,
         "flip_rate": _share(whole.flipped, whole.compared),
         "effective_rows": _share(whole.weight**2, whole.squared_weight),
         "divergence": divergence(whole.accepted, job.labelled_rows),

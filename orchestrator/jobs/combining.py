@@ -9,6 +9,7 @@ from functools import partial, reduce
 
 import numpy as np
 
+from orchestrator.errors import DataError
 from orchestrator.jobs.job import CombineJob
 from orchestrator.jobs.shards import Over, Shard, shard_name
 from orchestrator.store.store import Outcome, Store
@@ -18,10 +19,22 @@ from trainables.combining import Combined, combined
 from trainables.sample import Sample, limit_of, sample
 
 
-def run_combining(job: CombineJob, over: Over) -> Outcome:
-    """Fit the combiner, then combine shard by shard."""
+def run_combining(job: CombineJob, over: Over, *, most_refused_share: float) -> Outcome:
+    """Fit the combiner, then combine shard by shard.
+
+    Raises:
+        DataError: The sources together leave out more than the allowed share of rows.
+    """
     parts = over(partial(combine_shards, job, fit_combiner(job, over)))
-    return gather_combined(job, [shard for part in parts for shard in part])
+    outcome = gather_combined(job, [shard for part in parts for shard in part])
+    refused, rows = outcome.counts["refused"], outcome.counts["rows"]
+    if refused > most_refused_share * (refused + rows):
+        raise DataError(
+            f"{refused} of {refused + rows} pool rows are refused by one label source or another, "
+            f"more than the share {most_refused_share} that placement.most_refused_share allows: "
+            "refused.parquet of the labelling steps names them"
+        )
+    return outcome
 
 
 def fit_combiner(job: CombineJob, over: Over) -> Combined:

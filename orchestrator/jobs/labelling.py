@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from pydantic import TypeAdapter
 from torch import nn
@@ -16,7 +17,7 @@ from orchestrator.errors import ConfigError, DataError
 from orchestrator.jobs.decoded import Decoded, decode_rows, decoded_fragment
 from orchestrator.jobs.job import CrossLabelJob, Job, LabelJob, LabelJobs
 from orchestrator.jobs.nearness import nearness_in_fold, write_nearness
-from orchestrator.jobs.predicting import predict, predict_in_passes
+from orchestrator.jobs.predicting import not_numbers, predict, predict_in_passes
 from orchestrator.jobs.shards import shard_name
 from orchestrator.jobs.training import load_teacher
 from orchestrator.jobs.training_rows import OUT_OF_FOLD, fold_of
@@ -29,6 +30,9 @@ from trainables.foreign import CallableSource, ForeignSource, load_source
 from trainables.neighbours import prototypes
 from trainables.spec import Spec
 from trainables.specialists import Restricted
+
+NO_NUMBER = "labelled with what is not a number"
+"""Why a row is refused for which a network returns NaN."""
 
 
 class ShardReport(Spec):
@@ -142,7 +146,7 @@ def refused_of(decoded: Decoded, labelled: Collection[str]) -> dict[str, str]:
     """Reasons by id of a fragment's rows that are not among the labelled ones."""
     known = set(labelled)
     unlabelled = (name for name in decoded.example_ids if name not in known)
-    return decoded.refused | dict.fromkeys(unlabelled, "labelled with what is not a number")
+    return decoded.refused | dict.fromkeys(unlabelled, NO_NUMBER)
 
 
 def finished(folder: StepFolder, fragment: int) -> ShardReport | None:
@@ -195,9 +199,12 @@ def gather(
         )
     if len(refused) > most_refused_share * pool.num_rows:
         shown = "; ".join(f"{name}: {why}" for name, _, why in refused[:5])
+        foreign = isinstance(job, LabelJob) and job.source is not None
+        odd = any(why == NO_NUMBER for _, _, why in refused)
+        hint = f"; {not_numbers(foreign=foreign)}" if odd else ""
         raise DataError(
             f"{len(refused)} of {pool.num_rows} pool rows can't be labelled, more than the share "
-            f"{most_refused_share} that placement.most_refused_share allows: {shown}"
+            f"{most_refused_share} that placement.most_refused_share allows: {shown}{hint}"
         )
     files = [r.file for r in ordered]
     if refused:
@@ -233,15 +240,14 @@ def label_out_of_fold(job: CrossLabelJob, device: str = "cpu") -> Outcome:
         near = _write_nearness(job, job.train, store, folder, table, fold, where)
     blocks = list(_fold_beliefs(job, store, table, fold, where))
     if job.sources:
-        blocks, fold = [_foreign_beliefs(job, table, where)], np.zeros(table.num_rows, np.int64)
+        blocks = [_foreign_beliefs(job, table, where)]
     schema = schemas.predictions(job.num_classes)
     merged = pa.concat_tables([b.to_table(schema) for b in blocks]).sort_by("example_id")
-    right = sum(
-        int((b.labels == table.filter(pa.array(fold == k))["label"].to_numpy()).sum())
-        for k, b in enumerate(blocks)
-    )
+    at = pc.index_in(merged["example_id"], table["example_id"].combine_chunks())
+    right = int((merged["label"].to_numpy() == table["label"].take(at).to_numpy()).sum())
     entry = folder.write_table(OUT_OF_FOLD, merged)
-    return Outcome((entry, *near), {"rows": merged.num_rows}, {"accuracy": right / merged.num_rows})
+    accuracy = right / max(1, merged.num_rows)
+    return Outcome((entry, *near), {"rows": merged.num_rows}, {"accuracy": accuracy})
 
 
 def _fold_beliefs(
@@ -286,7 +292,10 @@ def _write_nearness(
 
 
 def _foreign_beliefs(job: CrossLabelJob, table: pa.Table, device: torch.device) -> Beliefs:
-    """What the foreign sources believe together about all labelled rows, which they never saw."""
+    """What the foreign sources believe together about the labelled rows, which they never saw.
+
+    Rows that one of them labels with what is not a number are left out.
+    """
     decoded = decode_rows(table, job.form)
     told = [
         predict(
@@ -297,11 +306,13 @@ def _foreign_beliefs(job: CrossLabelJob, table: pa.Table, device: torch.device) 
             device,
             job.num_classes,
             foreign=True,
+            partly=True,
         )
         for source in job.sources
     ]
-    if len(told) == 1 and not isinstance(job.combine, Specialists):
-        return told[0]
     logs = np.stack([each.log_probs for each in told])
-    found = combined(job.combine.fit(logs), decoded.example_ids, logs)
-    return replace(found, doubt=None)
+    good = np.flatnonzero(~np.isnan(logs).any(axis=(0, 2)))
+    if len(told) == 1 and not isinstance(job.combine, Specialists):
+        return told[0].taken(good)
+    ids, logs = told[0].taken(good).example_ids, logs[:, good]
+    return replace(combined(job.combine.fit(logs), ids, logs), doubt=None)

@@ -12,6 +12,7 @@ from orchestrator.errors import DataError
 from orchestrator.jobs.decoded import Decoded, decoded_fragment
 from orchestrator.jobs.job import PointLabelJob
 from orchestrator.jobs.labelling import ShardReport, finished, note_report, refused_of
+from orchestrator.jobs.predicting import not_numbers
 from orchestrator.jobs.shards import shard_name
 from orchestrator.jobs.training import load_teacher
 from orchestrator.landmark_recipe import LandmarkLabelling
@@ -89,10 +90,10 @@ def points_in(
 ) -> pa.Table:
     """Rows of the prediction table for decoded images.
 
-    With ``partly`` rows of NaN are left out as long as others are not of NaN.
+    With ``partly`` rows of NaN are left out.
 
     Raises:
-        DataError: The network returns NaN.
+        DataError: The network returns NaN, and ``partly`` is false.
     """
     found = find(
         model,
@@ -105,9 +106,6 @@ def points_in(
     )
     table = prediction_table(decoded.example_ids, found, task.num_points)
     broken = np.logical_not((found.peak >= 0).all(axis=1))
-    if len(broken) and (broken.all() if partly else broken.any()):
-        raise DataError(
-            "the teacher's predictions are not numbers, so its training diverged: lower "
-            "recipe.training.optimiser.learning_rate or set its max_grad_norm"
-        )
+    if not partly and broken.any():
+        raise DataError(f"points that are not numbers: {not_numbers(foreign=False)}")
     return table.filter(pa.array(~broken))

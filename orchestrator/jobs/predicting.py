@@ -100,10 +100,10 @@ def predict(  # noqa: PLR0913 - all but two say how the model is asked
     """What the model believes about decoded images; log-probabilities are float32.
 
     With ``features`` it tells as well where they lie in the model's feature space. With ``partly``
-    rows of NaN are returned as long as others are not.
+    rows of NaN are returned.
 
     Raises:
-        DataError: The model returns NaN.
+        DataError: The model returns NaN, and ``partly`` is false.
     """
     blocks, places = [], []
     # where features' width must be known, a model is asked about no image rather than not at all
@@ -116,17 +116,20 @@ def predict(  # noqa: PLR0913 - all but two say how the model is asked
         if place is not None:
             places.append(directions(place.cpu().numpy())[0].astype(np.float16))
     log_probs = np.concatenate(blocks or [np.zeros((0, num_classes), np.float32)])
-    broken = np.isnan(log_probs).any(axis=1)
-    too_many = len(broken) and (broken.all() if partly else broken.any())
-    if too_many and foreign:
-        raise DataError("a foreign source returned labels that are not numbers: mend or remove it")
-    if too_many:
-        raise DataError(
-            "the teacher's predictions are not numbers, so its training diverged: lower "
-            "recipe.training.optimiser.learning_rate or set its max_grad_norm"
-        )
+    if not partly and np.isnan(log_probs).any():
+        raise DataError(f"labels that are not numbers: {not_numbers(foreign=foreign)}")
     found = Beliefs.of_log_probs(decoded.example_ids, log_probs)
     return replace(found, features=np.concatenate(places)) if places else found
+
+
+def not_numbers(*, foreign: bool) -> str:
+    """What to do about labels that are not numbers."""
+    if foreign:
+        return "mend or remove the foreign source"
+    return (
+        "the teacher's training diverged: lower recipe.training.optimiser.learning_rate or set its "
+        "max_grad_norm"
+    )
 
 
 def _told(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy.special import entr
 
@@ -31,7 +32,9 @@ from trainables.calibrators import (
     Tilt,
     calibrated,
     fit_chain,
+    prior_of,
     solved_of,
+    temperature_of,
 )
 from trainables.filters import filtered
 from trainables.pool_mean import NOTHING, PoolMean, pool_mean
@@ -160,15 +163,18 @@ def candidate_shards(
     job: SelectJob, tilt: RowMap, rule: Rule, block: Block, fragments: Sequence[int]
 ) -> np.ndarray:
     """Keys uint64 [n, B] of the rows of some shards that a block of classes may take."""
-    store, found = Store(job.store), np.zeros((0, len(block.labels)), np.uint64)
+    store, found = Store(job.store), [np.zeros((0, len(block.labels)), np.uint64)]
     record = store.record("label", job.predictions)
-    least = max(rule.least)  # the same of all classes
+    least, held = max(rule.least), 0  # the same of all classes
     for fragment in fragments:
         beliefs = calibrated(tilt, _told(job, store.read_table(record, shard_name(fragment))))
         free = beliefs.usable() & (rule.classes(beliefs) < 0)
-        more = candidates(beliefs, free, block, least, job.seed)
-        found = first_candidates(np.concatenate([found, more]), block)
-    return found
+        found.append(candidates(beliefs, free, block, least, job.seed))
+        held += len(found[-1])
+        if held > 2 * sum(block.most):
+            found = [first_candidates(np.concatenate(found), block)]
+            held = len(found[0])
+    return first_candidates(np.concatenate(found), block)
 
 
 def labelled_of(job: SelectJob, tilt: RowMap) -> Labelled:
@@ -176,13 +182,15 @@ def labelled_of(job: SelectJob, tilt: RowMap) -> Labelled:
     store, data = Store(job.store), Dataset(job.data)
     labelled = data.table(data.manifest.labelled, ["example_id", "label"]).sort_by("example_id")
     labels = labelled["label"].to_numpy().astype(np.int64)
+    class_rows = np.bincount(labels, minlength=job.num_classes)
     beliefs, nearness = None, None
     if job.out_of_fold is not None and _reads_out_of_fold(job):
         record = store.record("cross_label", job.out_of_fold)
-        beliefs = calibrated(tilt, Beliefs.of_table(store.read_table(record, OUT_OF_FOLD)))
+        told = store.read_table(record, OUT_OF_FOLD)
+        at = pc.index_in(told["example_id"], labelled["example_id"].combine_chunks())
+        labels, beliefs = labels[at.to_numpy()], calibrated(tilt, Beliefs.of_table(told))
         if isinstance(job.selector, ExpectedReward):
             nearness = read_nearness(store, record)
-    class_rows = np.bincount(labels, minlength=job.num_classes)
     return Labelled(class_rows, beliefs, labels, nearness)
 
 
@@ -190,12 +198,12 @@ def measured_of(tilt: RowMap, merged: Sketch, labelled: Labelled) -> dict[str, f
     """What is known of calibrated beliefs as a whole; what has no rows to be measured on is absent.
 
     Entropy of the pool's mean prediction, in nats; expected calibration error of the labelled rows
-    out of fold; the temperature of calibrators that do no more than divide and shift logits;
+    out of fold; the temperature that was fitted;
     iterations of a transport, and the share of mass that it left in a wrong place.
     """
     found: dict[str, float | None] = {}
-    if isinstance(tilt, Tilt) and tilt.power > 0:
-        found["temperature"] = 1 / tilt.power
+    if (temperature := temperature_of(tilt)) is not None:
+        found["temperature"] = temperature
     if merged.mean.rows:
         found["entropy_of_mean"] = float(entr(merged.shares()).sum())
     if labelled.beliefs is not None and labelled.labels is not None:
@@ -256,11 +264,15 @@ def gather_selection(
     ]
     counts = {"accepted": sum(class_rows), "class_rows": class_rows, "starved_classes": starved}
     outlook = Outlook.of_classes(Dataset(job.data).labelled_rows, sum(predicted))
+    if job.ranking != "confidence":
+        outlook = replace(outlook, least_confidence=0)
     metrics: dict[str, Any] = {
         "least": labeller.rule.thresholds(),
         "accepts_all": job.selector.accepts_all(outlook),
         **measured,
     }
+    if prior := prior_of(labeller.tilt):
+        metrics["prior"] = list(prior)
     if isinstance(labeller.tilt, Tilt) and job.calibrators:
         metrics |= {"power": labeller.tilt.power, "shift": list(labeller.tilt.shift)}
     return Outcome(tuple(s.file for s in ordered), counts, metrics)

@@ -62,6 +62,12 @@ class Evidence:
     """Through what the predictions have gone."""
 
 
+FILLS = (
+    "screening can't judge a selector that fills classes, whose rows held-out ones say nothing of: "
+    "set selector.fill to false, or screen to null"
+)
+
+
 class Screened(Spec):
     """What a candidate's selections would look like, mean over rounds."""
 
@@ -97,6 +103,8 @@ def gather_evidence(
             "screening can't judge behind filters: nothing tells which held-out rows they would "
             "hold back; set screen to null"
         )
+    if fills(recipe.selector):
+        raise ConfigError(FILLS)
     for each in recipe.calibrators:
         if isinstance(each, FromFeatures):
             raise ConfigError(
@@ -162,7 +170,9 @@ def screen(recipe: Recipe, evidence: Evidence) -> Screened:
         raise ConfigError("screening can't judge behind filters: set screen to null")
     if recipe.ranking != "confidence":
         raise ConfigError("screening compares confidences: set ranking to confidence, or no screen")
-    if recipe.selector.needs_sample or fills(recipe.selector):
+    if fills(recipe.selector):
+        raise ConfigError(FILLS)
+    if recipe.selector.needs_sample:
         raise ConfigError(
             f"screening can't judge the selector {recipe.selector.kind}, which reads whole rows: "
             "set screen to null"

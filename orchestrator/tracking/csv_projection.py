@@ -12,10 +12,14 @@ from orchestrator.tracking.tracker import Event
 
 FILE = "rounds.csv"
 OF_STEPS = (
+    "rows",
     "accepted_share",
+    "accepts_all",
     "mean_confidence",
     "entropy_of_mean",
     "not_finite",
+    "effect_mean",
+    "effect_std",
     "class_rows",
     "thresholds",
 )
@@ -31,6 +35,8 @@ COLUMNS = (
     "class_rows",
     "class_precision",
     "thresholds",
+    "prior",
+    "starved_classes",
     *REPORTED,
     *(f"step_{name}" for name in OF_STEPS),
     "loss",
@@ -38,6 +44,10 @@ COLUMNS = (
     "term_weights",
     "teacher_distance",
     "teacher_disagreement",
+    "teacher_queue",
+    "validation",
+    "test",
+    "alone",
     "alarms",
 )
 """What holds several values is JSON."""

@@ -256,7 +256,8 @@ def _of_round(event: Event) -> dict[str, Any]:
     if event["precision"] is not None:
         values["selection/precision"] = event["precision"]
     values |= _by_number("selection/class_precision", event.get("class_precision", ()))
-    values |= _by_number("selection/threshold", event.get("thresholds", ()))
+    values |= _thresholds("selection/threshold", event.get("thresholds", ()))
+    values |= _by_number("selection/prior", event.get("prior", ()))
     found = event.get("selection", {})
     values |= {f"selection/{k}": v for k, v in found.items() if v is not None}
     values["alarms"] = len(event.get("alarms", ()))
@@ -271,7 +272,7 @@ def _of_training(event: Event) -> dict[str, Any]:
     terms |= {f"teacher/{name}": value for name, value in found.items()}
     seen = dict(event.get("in_step") or {})
     terms |= _by_number("in_step/class", seen.pop("class_rows", ()))
-    terms |= _by_number("in_step/threshold", seen.pop("thresholds", ()))
+    terms |= _thresholds("in_step/threshold", seen.pop("thresholds", ()))
     terms |= {f"in_step/{name}": value for name, value in seen.items()}
     return {name: value for name, value in terms.items() if value is not None}
 
@@ -279,6 +280,15 @@ def _of_training(event: Event) -> dict[str, Any]:
 def _by_number(name: str, values: Sequence[float | None]) -> dict[str, float]:
     """Values of classes as metrics of their own; what is None is left out."""
     return {f"{name}/{k}": value for k, value in enumerate(values) if value is not None}
+
+
+def _thresholds(name: str, values: Sequence[float | None]) -> dict[str, float]:
+    """Thresholds of classes, and the highest of them that a row can reach.
+
+    Where those of classes are lowered from one of the whole pool, that is the highest.
+    """
+    reached = [value for value in values if value is not None and value <= 1]
+    return _by_number(name, values) | ({name: max(reached)} if reached else {})
 
 
 def _of_trial_round(event: Event) -> dict[str, Any]:

@@ -18,9 +18,12 @@ def told(images):
     return images.flatten(1) @ weights
 def seven(images):
     return told(images)[:, :7]
+def odd(images):  # about a seventh of them
+    return (images * 255).round().flatten(1).sum(1, keepdim=True).long() % 7 == 0
 def part(images):
-    dark = images.flatten(1).mean(1) < 0.25  # some of the pool's digits
-    return torch.where(dark[:, None], torch.nan, told(images))
+    return torch.where(odd(images), torch.nan, told(images))
+def rest(images):
+    return torch.where(odd(images), told(images), torch.nan)
 def nothing(images):
     return told(images) * float("nan")
 """

@@ -54,7 +54,7 @@ def test_every_round_that_selected_tells_of_the_row(played):
 
 
 def test_a_row_that_the_pool_does_not_hold_is_an_error_that_says_where_ids_stand(played):
-    with pytest.raises(ConfigError, match="labelled no pool row 'nobody': ids stand in"):
+    with pytest.raises(ConfigError, match="has no row 'nobody': ids stand in"):
         explain_row(played, "nobody")
 
 

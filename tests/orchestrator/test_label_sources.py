@@ -9,6 +9,7 @@ import torch
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DataError
 from orchestrator.jobs.decoded import decoded_fragment
+from orchestrator.jobs.training_rows import OUT_OF_FOLD
 from orchestrator.reads import form_of
 from orchestrator.store.store import Store
 from tests.orchestrator.helpers import play
@@ -149,6 +150,28 @@ def test_rows_that_one_source_gives_no_number_are_refused_counted_and_never_sele
 def test_too_many_rows_that_are_no_number_end_the_run(make):
     with pytest.raises(DataError, match=r"of 1047 pool rows .* what is not a number"):
         play(make(foreign("part", rounds="all")))
+
+
+def test_sources_that_share_no_row_end_the_run(make):
+    both = [{"kind": "callable", "target": f"my_labels:{each}"} for each in ("part", "rest")]
+    sources = f"recipe.labelling.foreign={json.dumps(both)}"
+    with pytest.raises(DataError, match="1047 of 1047 pool rows are refused by one label source"):
+        play(make(sources, "placement.most_refused_share=0.99"))
+
+
+def test_labelled_rows_that_a_foreign_source_gives_no_number_are_no_evidence(make):
+    align = (
+        "recipe.calibrators=[{kind: align, target: estimated}]",
+        "recipe.labelling.out_of_fold=2",
+    )
+    config = make(foreign("rest"), *align, "placement.most_refused_share=0.99")
+    record = play(config)
+    table = Dataset(config.data).table(Dataset(config.data).manifest.labelled)
+    store = Store(config.store)
+    crossed = store.record("cross_label", record.rounds[0].steps["cross_label-before"].address)
+    told = store.read_table(crossed, OUT_OF_FOLD)
+    assert 0 < told.num_rows < table.num_rows
+    assert sum(record.rounds[0].prior) == pytest.approx(1)
 
 
 def test_schedules_begin_with_the_selection_before_round_zero(make):

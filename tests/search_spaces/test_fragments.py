@@ -71,7 +71,7 @@ def test_the_rule_that_chooses_and_the_loss_may_be_searched_with_their_settings(
         assert threshold is None or recipe.selector.threshold == threshold
         assert ("recipe.training.objective.selected.loss.q" in chosen) == (loss[:4] == "gene")
         seen |= {kind, loss}
-    assert len(seen) == 7 + 3
+    assert len(seen) == 10 + 3
 
 
 @pytest.mark.parametrize("name", fragment_names())
@@ -142,7 +142,6 @@ def test_the_selection_fragment_follows_the_selector_of_a_config():
     assert searched("{kind: class_top_k}") == {
         "recipe.selector.k",
         "recipe.selector.least_confidence",
-        "recipe.selector.fill",
     }
     assert searched("{kind: everything}") == set()
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.trainables.selectors.pools import P, labelled, of_probs, part, pool
 from trainables.calibrators import (
+    GUARD,
     AdjustLogits,
     Align,
     Calibrator,
@@ -17,8 +18,11 @@ from trainables.calibrators import (
     Tilt,
     Transport,
     calibrated,
+    estimated_prior,
     fit_chain,
+    prior_of,
     solve_prior,
+    temperature_of,
 )
 from trainables.pool_mean import NOTHING, pool_mean
 from trainables.selectors.rules import Labelled
@@ -61,7 +65,9 @@ def test_aligning_to_the_labelled_rows_has_its_golden_row():
 
 
 def test_half_a_power_of_the_labelled_shares_has_its_golden_row():
-    found = probs(Align(target="labelled", power=0.5).fit(MEAN, Tilt(), FREQUENT))
+    tilt = Align(target="labelled", power=0.5).fit(MEAN, Tilt(), FREQUENT)
+    found, target = probs(tilt), np.exp(tilt.shift) * (MEAN + GUARD) - GUARD
+    assert target == pytest.approx([0.472734, 0.334273, 0.192993], abs=1e-6)
     assert found[1] == pytest.approx([0.699805, 0.229431, 0.070764], abs=1e-5)
     assert found[5].argmax() == 1
 
@@ -112,6 +118,26 @@ def test_few_labelled_rows_leave_the_temperature_alone():
     known = labelled()
     few = Labelled(known.class_rows, part(known.beliefs, range(14)), known.labels[:14])
     assert Temperature().fit(MEAN, Tilt(), few) == Tilt()
+    assert temperature_of(Temperature().fit(MEAN, Tilt(), few)) == 1
+
+
+@pytest.mark.parametrize("after", [Sharpen(), Align(), Align(target="estimated")])
+def test_a_fitted_temperature_is_told_whatever_stands_around_it(after):
+    chain, known = [Align(), Temperature(), after], labelled()
+    whole = fit_chain(chain, lambda _, by: np.exp(by.applied(TABLE.log_probs)).mean(0), known)
+    alone = Temperature().fit(MEAN, fit_chain(chain[:1], lambda *_: MEAN, known), known)
+    assert temperature_of(whole) == pytest.approx(1 / alone.power, rel=1e-3)
+    assert temperature_of(Sharpen().fit(MEAN, Tilt(), FREQUENT)) is None
+
+
+def test_an_estimated_balance_is_told_and_others_are_not():
+    estimated = Align(target="estimated").fit(MEAN, Tilt(), labelled())
+    assert prior_of(estimated) == pytest.approx(estimated_prior(Tilt(), labelled(), MEAN))
+    assert prior_of(estimated.then(Tilt(power=2))) == prior_of(estimated)
+    assert prior_of(Align().fit(MEAN, Tilt(), FREQUENT)) == ()
+    refined = Transport(plan="refine", target="estimated")
+    rows = TABLE.log_probs.astype(np.float64)
+    assert sum(prior_of(refined.fit_rows(rows, Tilt(), labelled()))) == pytest.approx(1)
 
 
 @every_calibrator

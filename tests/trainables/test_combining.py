@@ -272,6 +272,10 @@ def test_a_row_without_a_memory_is_what_it_is_told_now(combiner):
     now, then = combined(fitted, ids(60), rows), combined(fitted, ids(60), rows, told(3)[0], 0.4)
     kept = np.arange(60) != 7
     assert found.log_probs[7] == pytest.approx(now.log_probs[7], abs=1e-6)
+    for name in DOUBT:
+        ours, alone, both = (getattr(each.doubt, name) for each in (found, now, then))
+        assert ours[7] == pytest.approx(alone[7], abs=1e-6), "memory that it had not is no source"
+        assert (ours[kept] == both[kept]).all()
     assert (found.log_probs[kept] == then.log_probs[kept]).all()
     assert found.usable().all()
 

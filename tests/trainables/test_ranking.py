@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.trainables.selectors.pools import P, of_probs
 from trainables.beliefs import Beliefs, Doubt
 from trainables.ranking import ranked
 from trainables.selectors.fixed import TopShare
@@ -27,6 +28,37 @@ def test_agreement_comes_first_and_probability_orders_equal_ones():
     assert ((found.confidence > 0) & (found.confidence <= 1)).all()
     assert np.array_equal(found.log_probs, rows.log_probs)
     assert ranked("confidence", rows) is rows
+
+
+def test_margin_and_entropy_have_their_golden_values():
+    rows = of_probs(P)
+    ordered = np.sort(P, axis=1)
+    margin = ranked("margin", rows)
+    assert margin.confidence == pytest.approx(ordered[:, -1] - ordered[:, -2], abs=1e-6)
+    golden = [0.642837, 0.270153, 0.230745, 0.528327, 0.182655]
+    golden += [0.000091, 0.442142, 0.136462, 0.270153, 0.821893]
+    assert ranked("entropy", rows).confidence == pytest.approx(golden, abs=1e-6)
+    for found in (margin, ranked("entropy", rows)):
+        assert found.labels.tolist() == rows.labels.tolist()
+        assert np.array_equal(found.log_probs, rows.log_probs)
+
+
+@pytest.mark.parametrize("by", ["margin", "entropy"])
+def test_certain_and_uniform_rows_are_the_ends(by):
+    found = ranked(by, of_probs([[1.0, 0.0, 0.0], [1 / 3] * 3, [0.5, 0.5, 0.0]]))
+    assert found.confidence[:2] == pytest.approx([1, 0], abs=1e-6)
+    assert found.confidence[2] == pytest.approx(0 if by == "margin" else 1 - np.log(2) / np.log(3))
+
+
+def test_what_orders_rows_decides_which_are_selected():
+    rows = of_probs([[0.5, 0.49, 0.01], [0.48, 0.26, 0.26], [0.34, 0.33, 0.33]])
+    best = {}
+    for by in ("confidence", "margin"):
+        found = ranked(by, rows)
+        pool = sketch(found, pool_rows=3, seed=0)
+        rule = TopShare(share=0.33).fit(pool, Labelled(np.ones(3, np.int64)), 0)
+        best[by] = np.flatnonzero(rule.accepts(found)).tolist()
+    assert best == {"confidence": [0], "margin": [1]}
 
 
 def test_a_hundred_sources_never_change_places_by_probability():

@@ -105,13 +105,16 @@ class FreeThreshold(Spec):
         return make_rule(pool, seed, least=as_stored(whole * shares / shares.max()))
 
     def accepts_all(self, outlook: Outlook) -> bool:
-        return outlook.all_reach(self.ceiling)
+        low = self.quantile is not None and number(self.quantile) <= 1 - NEARLY_ALL
+        return low or outlook.all_reach(self.ceiling)
 
 
 class RelativeThreshold(Spec):
-    """A share of the mean confidence on the labelled rows, which are predicted out of fold.
+    """A share of the mean confidence on the labelled rows.
 
-    Source: Berthelot et al., AdaMatch, ICLR 2022, arXiv:2106.04732, section 3.2.
+    They are predicted out of fold and stand behind the calibrators; in a training step they are
+    those of the batch, as the network tells them. Source: Berthelot et al., AdaMatch, ICLR 2022,
+    arXiv:2106.04732, section 3.2.
     """
 
     kind: Literal["relative_threshold"] = "relative_threshold"
@@ -195,9 +198,11 @@ class EqualRate(Spec):
 class LossBound(Spec):
     """Rows whose loss against their own pseudo-label, -log confidence, is under a falling bound.
 
-    The bound is ``scale`` times the labelled rows' mean loss, which is taken out of fold. Source:
+    The bound is ``scale`` times the labelled rows' mean loss, which is taken out of fold and behind
+    the calibrators; in a training step it is that of the batch, as the network tells it. Source:
     Xu et al., Dash, ICML 2021, equation 8; its bound falls as 1.0001 * 1.27^-(t - 1), which is
-    ``{schedule: geometric, start: 1.0001, ratio: 0.787}``.
+    ``{schedule: geometric, start: 1.0001, ratio: 0.787}``. Departs from the paper: the mean loss is
+    taken anew each time, where there it is that after the warm-up.
     """
 
     kind: Literal["loss_bound"] = "loss_bound"

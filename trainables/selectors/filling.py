@@ -6,7 +6,8 @@ which its own probability is highest, until it has k rows.
 
 A filling is one cut a class, on keys of that class's probability, so it is applied row by row. To
 find the cuts, blocks of classes look at the whole pool one after the other; of each block only rows
-that may be taken are held, which bounds memory, and few classes that are short make one block.
+that may be taken are held, which bounds the memory of a process. Classes that are short of few rows
+make one block; of many, a block each.
 
 Source: the boards of Menghini et al., Enhancing CLIP with CLIP, NeurIPS 2023, arXiv:2306.01669, as
 released. Departs from the paper: there a row falls to its next class when its board is full, which

@@ -44,11 +44,11 @@ class Classification:
 
     def accepted(self, chosen: pa.Table, told: pa.Table) -> Accepted:
         at = pc.index_in(chosen["example_id"], told["example_id"].combine_chunks())
-        return Accepted(
-            chosen["label"].to_numpy().astype(np.int64),
-            chosen["weight"].to_numpy().astype(np.float64),
-            told["confidence"].take(at).to_numpy().astype(np.float64),
-        )
+        labels, sure = chosen["label"].to_numpy().astype(np.int64), np.full(len(at), np.nan)
+        there = pc.is_valid(at).to_numpy()
+        logs = Beliefs.of_table(told).log_probs[at.drop_null().to_numpy(), labels[there]]
+        sure[there] = np.exp(logs).clip(0, 1)
+        return Accepted(labels, chosen["weight"].to_numpy().astype(np.float64), sure)
 
     def judged(self, chosen: pa.Table, truth: pa.Table) -> Judged:
         at = pc.index_in(chosen["example_id"], truth["example_id"].combine_chunks())
@@ -82,11 +82,8 @@ class Classification:
         if taken.num_rows:
             label, weight = (taken[name][0].as_py() for name in ("label", "weight"))
             return [line, f"accepted as {names[label]}, weight {weight:.3f}"]
-        at = pc.index_in(chosen["example_id"], told["example_id"].combine_chunks())
-        beside = told.take(at)
-        same = [each["label"].to_numpy() == order[0] for each in (beside, chosen)]
-        sure = beside["confidence"].to_numpy()[np.all(same, axis=0)]
-        return [line, left_out(names[order[0]], sure)]
+        beside = self.accepted(chosen, told)
+        return [line, left_out(names[order[0]], beside.confidence[beside.names == order[0]])]
 
     def truth_said(self, truth: pa.Table, names: tuple[str, ...]) -> str:
         return names[truth["label"][0].as_py()] if truth.num_rows else "none"

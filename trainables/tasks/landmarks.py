@@ -52,8 +52,9 @@ class Landmarks:
         at = pc.index_in(chosen["example_id"], told["example_id"].combine_chunks())
         weights, peaks = floats_of(chosen, "weights"), floats_of(told, "peak")
         rows, names = np.nonzero(weights > 0)
-        sure = peaks[at.to_numpy()][rows, names] if len(rows) else np.zeros(0)
-        return Accepted(names, weights[rows, names].astype(np.float64), sure.astype(np.float64))
+        seen = np.full(weights.shape, np.nan)
+        seen[pc.is_valid(at).to_numpy()] = peaks[at.drop_null().to_numpy()]
+        return Accepted(names, weights[rows, names].astype(np.float64), seen[rows, names])
 
     def judged(self, chosen: pa.Table, truth: pa.Table) -> Judged:
         at = pc.index_in(chosen["example_id"], truth["example_id"].combine_chunks())

@@ -19,7 +19,8 @@ class Accepted:
     weights: np.ndarray
     """How much each counts, float64 [n] in (0, 1]."""
     confidence: np.ndarray
-    """How sure the teacher was of it, float64 [n] in [0, 1]."""
+    """How sure the teacher was of it, float64 [n] in [0, 1]; NaN of a row that was kept from an
+    earlier selection and is refused now."""
 
 
 @dataclass(frozen=True)

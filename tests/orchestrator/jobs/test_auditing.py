@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.special import xlogy
 
 from orchestrator.jobs.auditing import Tally, divergence, gather_audit
 from orchestrator.jobs.job import AuditJob, ImageForm
@@ -33,7 +34,7 @@ def test_an_audit_adds_up_its_shards_and_leaves_unknown_classes_open():
 
 def test_recall_is_of_all_known_rows_and_the_least_confidence_that_of_all_shards():
     some = {"known": (3, 1, 0), "right": (3, 0, 0), "accepted": (3, 1, 0), "predicted": (5, 5, 0)}
-    shards = [Tally(**some, truths=10, least=0.75), Tally(**NOTHING, truths=2)]
+    shards = [Tally(**some, told=4, truths=10, least=0.75), Tally(**NOTHING, truths=2)]
     metrics = gather_audit(JOB, shards).metrics
     assert (metrics["recall"], metrics["min_confidence"]) == (3 / 12, 0.75)
 
@@ -77,6 +78,13 @@ def test_a_run_reports_what_its_selections_hold_and_how_they_change(make_config)
     right = second.precision * len(ids[1])
     assert second.selection["recall"] == pytest.approx(right / 1047)
     assert [len(second.class_precision), len(second.thresholds)] == [10, 10]
+    weights = tables[1]["weight"].to_numpy().astype(np.float64)
+    assert second.selection["effective_rows"] == pytest.approx(
+        weights.sum() ** 2 / (weights**2).sum()
+    )
+    shares = np.array(second.class_rows) / sum(second.class_rows)
+    diverged = xlogy(shares, shares / 0.1).sum()  # ten labelled rows of each class
+    assert second.selection["divergence"] == pytest.approx(diverged)
     logs = np.array(told[1]["log_probs"].to_pylist(), np.float64)
     mean = np.exp(logs).mean(axis=0)
     entropy = -(mean * np.log(mean)).sum()
@@ -94,5 +102,8 @@ def test_a_run_with_folds_and_a_transport_reports_their_errors(make_config):
     assert 0 < first.selection["calibration_error"] < 1
     assert first.selection["transport_iterations"] >= 1
     assert 0 <= first.selection["transport_mass_error"] < 0.5
+    assert len(first.prior) == 10
+    assert sum(first.prior) == pytest.approx(1)
     (plain, _) = play(make_config("recipe.training.steps={first_round: 20, base: 10}")).rounds
     assert not plain.selection.keys() & {"calibration_error", "transport_iterations"}
+    assert plain.prior == ()

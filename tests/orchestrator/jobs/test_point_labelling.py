@@ -45,10 +45,9 @@ def test_rows_of_nan_are_left_out_and_move_no_other():
 
 
 def test_where_every_row_is_asked_for_one_of_nan_is_an_error():
-    with pytest.raises(DataError, match="its training diverged"):
+    with pytest.raises(DataError, match="training diverged"):
         told([1], partly=False)
 
 
-def test_a_network_that_returns_nothing_but_nan_is_an_error():
-    with pytest.raises(DataError, match="its training diverged"):
-        told([*range(ROWS)], partly=True)
+def test_a_network_that_returns_nothing_but_nan_gives_no_row():
+    assert told([*range(ROWS)], partly=True).num_rows == 0

@@ -277,7 +277,7 @@ def test_candidates_without_their_evidence_are_refused():
     with pytest.raises(ValueError, match="needs out-of-fold predictions"):
         screen(made, bare)
     filtered = made.model_copy(update={"filters": (Confidence(),)})
-    with pytest.raises(ConfigError, match="can't judge the selector class_top_k"):
+    with pytest.raises(ConfigError, match="can't judge a selector that fills classes"):
         screen(Recipe(selector=ClassTopK(fill=True)), given_rows)
     with pytest.raises(ConfigError, match="can't judge behind filters"):
         screen(filtered, given_rows)

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.reporting import REPORTED
+from orchestrator.runs import RoundRecord
 from orchestrator.tracking.csv_projection import COLUMNS, FILE, CsvProjection
+from trainables.step_tally import InStep
 
 
 def finished(number: int, score: float = 0.5, **fields: Any) -> dict[str, Any]:
@@ -42,6 +45,13 @@ def test_every_finished_round_is_a_line_with_the_declared_columns(tmp_path, proj
     assert tuple(first) == COLUMNS
     assert (first["validation_score"], first["test_score"]) == ("0.5", "0.25")
     assert (first["precision"], second["precision"]) == ("", "0.9")
+
+
+def test_every_field_of_a_round_has_a_column():
+    parts = {"steps", "selection", "in_step"}
+    assert set(RoundRecord.model_fields) - parts <= set(COLUMNS)
+    assert {f"step_{name}" for name in InStep.model_fields} <= set(COLUMNS)
+    assert set(REPORTED) <= set(COLUMNS)
 
 
 def test_what_selections_and_training_steps_accepted_stands_in_columns_of_its_own(

@@ -39,6 +39,7 @@ def test_a_replay_holds_every_term_its_weight_thresholds_and_class_precision(run
     assert last["loss/selected"] == pytest.approx(each.terms["selected"])
     assert last["loss_weight/selected"] == each.term_weights["selected"]
     assert last["selection/threshold/3"] == each.thresholds[3]
+    assert last["selection/threshold"] == max(each.thresholds)
     assert last["selection/class_precision/3"] == pytest.approx(each.class_precision[3])
     assert last["selection/recall"] == pytest.approx(each.selection["recall"])
     steps = [row for row in rows if "train/step" in row]
@@ -54,10 +55,15 @@ def test_what_training_steps_accept_reaches_wandb_over_steps_and_over_rounds():
             sent.append(values)
 
     told = {"accepted_share": 0.5, "not_finite": 0, "mean_confidence": None, "class_rows": [3, 1]}
-    told |= {"thresholds": [0.9, 0.8]}
+    told |= {"thresholds": [0.9, 0.8, 2.0], "effect_mean": -0.5}
     scores = {"validation": {"score": 1.0}, "test": {"score": 1.0}}
     ended = {"event": "round_finished", "round": 0, "seconds": 1.0, "accepted": None}
-    ended |= {"precision": None, "in_step": told, "terms": {"teacher_h": 0.1, "loss": None}}
+    ended |= {
+        "precision": None,
+        "prior": (0.75, 0.25),
+        "in_step": told,
+        "terms": {"teacher_h": 0.1, "loss": None},
+    }
     ended |= {"teacher_distance": 0.25, "teacher_disagreement": 0.5, "teacher_queue": None}
     step = {"event": "progress", "unit": "steps", "step_in_round": 5, "round": 0, "loss": 2.0}
     step |= {"images_per_s": 7.0, "loss/consistency_accepted": 0.5, "in_step/not_finite": 0.0}
@@ -67,6 +73,9 @@ def test_what_training_steps_accept_reaches_wandb_over_steps_and_over_rounds():
     assert sent[0]["train/in_step/not_finite"] == 0
     assert (sent[1]["in_step/accepted_share"], sent[1]["in_step/class/1"]) == (0.5, 1)
     assert sent[1]["in_step/threshold/1"] == 0.8
+    assert sent[1]["in_step/threshold"] == 0.9, "no row reaches 2"
+    assert sent[1]["in_step/effect_mean"] == -0.5
+    assert sent[1]["selection/prior/1"] == 0.25
     assert (sent[1]["loss/teacher_h"], sent[1]["teacher/distance"]) == (0.1, 0.25)
     assert sent[1]["teacher/disagreement"] == 0.5
     assert not sent[1].keys() & {"in_step/mean_confidence", "loss/loss", "teacher/queue"}

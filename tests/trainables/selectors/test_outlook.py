@@ -41,6 +41,7 @@ ROWS = 400
         (FlexThreshold(threshold=0.2, floor=0.2), UNEVEN),
         (RelativeThreshold(share=0.0), UNEVEN),
         (FreeThreshold(ceiling=0.1), UNEVEN),
+        (FreeThreshold(quantile=0.0), UNEVEN),
         (ExpectedReward(drop=0.0), UNEVEN),
         (ClassShare(share=1.0, least_confidence=0.25), UNEVEN),
     ],
@@ -65,6 +66,7 @@ def test_settings_that_let_every_row_pass_mean_to(selector, class_rows):
         (ExpectedReward(drop=0.1), EVEN),
         (RelativeThreshold(), EVEN),
         (FreeThreshold(), EVEN),
+        (FreeThreshold(quantile=0.5), EVEN),
         (OutOfFoldPrecision(), EVEN),
     ],
 )

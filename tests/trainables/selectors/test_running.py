@@ -125,6 +125,7 @@ def test_one_step_of_freematch_has_its_golden_values():
     assert running.shares() == pytest.approx([0.3456, 0.3281, 0.3263], abs=1e-6)
     rule = FreeThreshold().fit(running, labelled(), 0)
     assert rule.least == pytest.approx((0.3686, 0.349935, 0.348016), abs=1e-6)
+    assert np.flatnonzero(~rule.accepts(TABLE)).tolist() == [5]
 
 
 def test_one_step_of_softmatch_has_its_golden_values():

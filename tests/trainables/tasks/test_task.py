@@ -184,6 +184,18 @@ def test_counts_over_parts_of_a_table_add_up(case):
     assert np.sum(parts, axis=0).tolist() == whole.tolist()
 
 
+@every_task
+def test_a_kept_row_that_the_teacher_tells_nothing_of_counts_without_a_confidence(case):
+    whole = case.task.accepted(case.chosen, case.perfect)
+    part = case.task.accepted(case.chosen, case.perfect.take([5, 0, 2]))
+    assert part.names.tolist() == whole.names.tolist()
+    assert part.weights.tolist() == whole.weights.tolist()
+    known = ~np.isnan(part.confidence)
+    assert part.confidence[known].tolist() == whole.confidence[known].tolist()
+    assert 0 < known.sum() < len(known)
+    assert np.isnan(case.task.accepted(case.chosen, case.perfect[:0]).confidence).all()
+
+
 # ---- by hand
 
 
