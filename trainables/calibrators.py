@@ -298,6 +298,12 @@ class Transport(Spec):
     """Smoothness of 'partial', 'allocation' and 'balanced'; small ones follow the teacher."""
     slack: Annotated[float, Field(ge=1, le=10)] = 1.0
     """The bounds of 'allocation' are this many times the target."""
+    gamma: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """How strongly 'partial' draws classes to their shares."""
+    alpha: Annotated[float, Field(ge=1, le=10)] = 2.0
+    """A class of 'refine' first keeps this many times its share of its most probable rows."""
+    iterations: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Passes of 'refine'."""
     needs_pool: ClassVar[bool] = False
 
     @model_validator(mode="after")
@@ -324,11 +330,11 @@ class Transport(Spec):
             prior = tuple(target.tolist())
         share = number(self.share)
         if self.plan == "refine":
-            return Refined(transport.refine(rows, target), prior)
+            return Refined(transport.refine(rows, target, self.alpha, self.iterations), prior)
         if self.plan == "balanced":
             found = transport.balanced(rows, target, self.epsilon)
         elif self.plan == "partial":
-            found = transport.partial(rows, share, target, self.epsilon)
+            found = transport.partial(rows, share, target, self.epsilon, self.gamma)
         else:
             bounds = np.minimum(target * self.slack, 1)
             found = transport.allocation(rows, share, bounds, reg=1 / self.epsilon)

@@ -119,6 +119,19 @@ def test_few_labels_leave_allocation_wide_bounds():
     assert plan.fit_rows(rows, Tilt(), labelled).shift == pytest.approx(same.shift)
 
 
+def test_the_strength_of_a_partial_plan_and_of_a_refinery_are_settings():
+    rows, labelled = LOGS.astype(np.float64), Labelled(np.array([6, 3, 1]))
+    target = np.array([0.6, 0.3, 0.1])
+    drawn = Transport(plan="partial", share=0.5, gamma=10, target="labelled")
+    found = drawn.fit_rows(rows, Tilt(), labelled)
+    assert found.shift == pytest.approx(partial(rows, 0.5, target, gamma=10).shift)
+    assert found.shift != pytest.approx(partial(rows, 0.5, target).shift)
+    narrow = Transport(plan="refine", alpha=1.2, iterations=30, target="labelled")
+    labels = narrow.fit_rows(rows, Tilt(), labelled).refinery.labels(rows)
+    assert labels == pytest.approx(refine(rows, target, 1.2, 30).labels(rows))
+    assert labels != pytest.approx(refine(rows, target).labels(rows), abs=1e-3)
+
+
 def test_wilsons_bound_approaches_the_share_and_never_leaves_it():
     few, many = wilson_upper([6, 3, 1, 0]), wilson_upper([60000, 30000, 10000, 0])
     assert (few > many).all()
