@@ -82,6 +82,10 @@ class LandmarkRecipe(Spec):
             f"{path} moves over steps, which the stored table does not have"
             for path in schedules_over_steps(self.selector, "selector")
         ]
+        if self.policy.pool == "remaining":
+            faults.append(
+                "policy.pool: remaining leaves out rows, and points are chosen one by one: set keep"
+            )
         if fills(self.selector):
             faults.append("selector.fill would move points to another name: leave it out")
         reads = self.training.batch.selected or self.training.reads_pool

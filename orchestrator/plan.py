@@ -106,7 +106,7 @@ class _Planner:
                 cross = self._steps.cross_label(fold_students[round_], trained[round_][0])
                 self._add(round_, "cross_label", cross, "label labelled rows out of fold")
                 self._out_of_fold = cross.address
-            keep = selection if policy.pool == "keep" else None
+            keep = selection if policy.pool != "relabel_all" else None
             selection = self._select(round_, predictions, keep, selection)
         return self._lines
 

@@ -201,7 +201,7 @@ class Player:
             step = self._steps.cross_label(self._fold_students[teacher], trained[teacher][0])
             crossed = self._do(current, "cross_label", step)
             self._out_of_fold = crossed.address
-        keep = previous.address if previous and self._policy.pool == "keep" else None
+        keep = previous.address if previous and self._policy.pool != "relabel_all" else None
         step = self._steps.select(
             current.number,
             predictions=predictions.address,

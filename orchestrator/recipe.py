@@ -121,8 +121,9 @@ class RoundPolicy(Spec):
     """Rounds to play, counting round 0, which trains on labels alone."""
     start: Literal["restart", "warm"] = "restart"
     """A round's student starts anew, or from the teacher of the last accepted round."""
-    pool: Literal["relabel_all", "keep"] = "relabel_all"
-    """Choose from the whole pool each round, or keep accepted rows with their first label."""
+    pool: Literal["relabel_all", "keep", "remaining"] = "relabel_all"
+    """Choose from the whole pool each round; or keep accepted rows with their first label, and fit
+    the selector on the whole pool all the same ('keep') or on the rows that remain."""
     deliver: Literal["best", "last"] = "best"
     """Which accepted round the run delivers: the best on validation, or the last."""
     roll_back_below: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -335,13 +335,16 @@ class Steps(BaseSteps):
             targets = targets.model_copy(update={"temperature": 1.0})  # hard targets read none
         if not calibrators:
             targets = targets.model_copy(update={"reads": "calibrated"})  # the two are the same
-        reads = {
+        reads: dict[str, Any] = {
             "ranking": self._recipe.ranking,
             "filters": [each.plain() for each in filters],
             "calibrators": [each.plain() for each in calibrators],
             "selector": selector.plain(),
             "targets": targets.plain(),
         }
+        remaining = previous is not None and self._recipe.policy.pool == "remaining"
+        if remaining:
+            reads["chooses_from"] = "remaining"
         seed = derive(self._recipe.seed, "select")
         identity = self._identity("select", reads, inputs, seed)
         job = SelectJob(
@@ -349,6 +352,7 @@ class Steps(BaseSteps):
             predictions=predictions,
             out_of_fold=out_of_fold,
             previous=previous,
+            remaining=remaining,
             ranking=self._recipe.ranking,
             filters=filters,
             calibrators=calibrators,

@@ -190,6 +190,8 @@ class SelectJob(Job):
     filters: tuple[Filter, ...] = ()
     previous: str | None = None
     """Address of the selection whose rows keep their label; None chooses from the whole pool."""
+    remaining: bool = False
+    """Whether those rows count nowhere else: everything is fitted on the others alone."""
     calibrators: tuple[TableCalibrator, ...] = ()
     selector: Selector
     targets: TargetSpec

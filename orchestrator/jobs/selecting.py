@@ -23,6 +23,7 @@ from orchestrator.jobs.job import SelectJob
 from orchestrator.jobs.nearness import read_nearness
 from orchestrator.jobs.shards import Over, Shard, shard_name
 from orchestrator.jobs.training_rows import OUT_OF_FOLD
+from orchestrator.store.record import Record
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.beliefs import Beliefs
@@ -98,7 +99,7 @@ def sample_shards(job: SelectJob, fragments: Sequence[int]) -> Sample:
     store = Store(job.store)
     record, parts = store.record("label", job.predictions), []
     for fragment in fragments:
-        told = _told(job, store.read_table(record, shard_name(fragment)))
+        told = _told(job, store, record, fragment)
         told = told.taken(np.flatnonzero(told.usable()))
         values = told.log_probs
         if told.features is not None:
@@ -116,8 +117,8 @@ def mean_shards(job: SelectJob, tilt: RowMap, fragments: Sequence[int]) -> PoolM
     """The mean of the tilted predictions of some shards."""
     store = Store(job.store)
     record = store.record("label", job.predictions)
-    tables = (store.read_table(record, shard_name(fragment)) for fragment in fragments)
-    means = (pool_mean(calibrated(tilt, _told(job, table))) for table in tables)
+    told = (_told(job, store, record, fragment) for fragment in fragments)
+    means = (pool_mean(calibrated(tilt, each)) for each in told)
     return reduce(PoolMean.merge, means, NOTHING)
 
 
@@ -127,7 +128,7 @@ def sketch_shards(job: SelectJob, tilt: RowMap, fragments: Sequence[int]) -> byt
     record = store.record("label", job.predictions)
     merged = Sketch(job.num_classes, coarse=False)
     for i, fragment in enumerate(fragments):
-        beliefs = calibrated(tilt, _told(job, store.read_table(record, shard_name(fragment))))
+        beliefs = calibrated(tilt, _told(job, store, record, fragment))
         found = sketch(beliefs, pool_rows=record.counts["rows"], seed=job.seed)
         merged = found if i == 0 else merged.merge(found)
     return sketch_to_bytes(merged)
@@ -167,7 +168,7 @@ def candidate_shards(
     record = store.record("label", job.predictions)
     least, held = max(rule.least), 0  # the same of all classes
     for fragment in fragments:
-        beliefs = calibrated(tilt, _told(job, store.read_table(record, shard_name(fragment))))
+        beliefs = calibrated(tilt, _told(job, store, record, fragment))
         free = beliefs.usable() & (rule.classes(beliefs) < 0)
         found.append(candidates(beliefs, free, block, least, job.seed))
         held += len(found[-1])
@@ -236,7 +237,7 @@ def select_shards(
     shards = []
     for fragment in fragments:
         name = shard_name(fragment)
-        told = _told(job, store.read_table(predicted, name))
+        told = _told(job, store, predicted, fragment)
         table = _rows(told.example_ids, labeller.of(told), schema)
         if previous is not None:
             table = _with_kept(table, store.read_table(previous, name), schema)
@@ -278,9 +279,16 @@ def gather_selection(
     return Outcome(tuple(s.file for s in ordered), counts, metrics)
 
 
-def _told(job: SelectJob, table: pa.Table) -> Beliefs:
+def _told(job: SelectJob, store: Store, predicted: Record, fragment: int) -> Beliefs:
     """What the sources believe about the rows of a shard; those held back are marked."""
-    return ranked(job.ranking, filtered(job.filters, Beliefs.of_table(table)))
+    name = shard_name(fragment)
+    told = filtered(job.filters, Beliefs.of_table(store.read_table(predicted, name)))
+    told = ranked(job.ranking, told)
+    if not job.remaining or job.previous is None:
+        return told
+    kept = store.read_table(store.record("select", job.previous), name)["example_id"]
+    fresh = ~np.isin(told.example_ids, kept.to_pylist())
+    return replace(told, eligible=fresh if told.eligible is None else told.eligible & fresh)
 
 
 def _rows(example_ids: Sequence[str], found: PseudoLabels, schema: pa.Schema) -> pa.Table:

@@ -1,5 +1,7 @@
 """Whole runs on real digits, in this process."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -108,6 +110,29 @@ def test_keeping_the_pool_never_changes_a_label_once_given(make_config):
     )
     assert first.items() <= second.items()
     assert len(second) > len(first)
+
+
+@pytest.mark.slow
+def test_a_selector_may_be_fitted_on_the_rows_that_remain(make_config):
+    share = "recipe.selector={kind: top_share, share: 0.25}"
+    config = make_config("recipe.policy={num_rounds: 4, pool: remaining}", share)
+    record = play(config)
+    tables = [
+        table_of(config.store, "select", r.steps["select"].address) for r in record.rounds[:3]
+    ]
+    chosen = [
+        dict(zip(t["example_id"].to_pylist(), t["label"].to_pylist(), strict=True)) for t in tables
+    ]
+    assert chosen[0].items() <= chosen[1].items() <= chosen[2].items()
+    left = 1047
+    for before, after in pairwise([{}, *chosen]):
+        taken = len(after) - len(before)
+        assert taken == pytest.approx(0.25 * left, abs=1)
+        left -= taken
+    told = table_of(config.store, "label", record.rounds[1].steps["label"].address)
+    sure = dict(zip(told["example_id"].to_pylist(), told["confidence"].to_pylist(), strict=True))
+    new, rest = chosen[1].keys() - chosen[0].keys(), sure.keys() - chosen[1].keys()
+    assert min(sure[name] for name in new) >= max(sure[name] for name in rest)
 
 
 @pytest.mark.slow

@@ -118,3 +118,8 @@ def test_parts_that_do_not_go_together_are_refused_when_the_config_is_read(
 def test_points_fill_no_class(make_dots_config):
     with pytest.raises(ConfigError, match="would move points to another name"):
         make_dots_config("recipe.selector={kind: class_top_k, fill: true}")
+
+
+def test_points_are_not_left_out_row_by_row(make_dots_config):
+    with pytest.raises(ConfigError, match="points are chosen one by one"):
+        make_dots_config("recipe.policy.pool=remaining")

@@ -114,6 +114,7 @@ READ_BY = {
     "recipe.policy.baseline=false": set(),
     "recipe.policy.start=warm": set(),
     "recipe.policy.pool=keep": set(),
+    "recipe.policy.pool=remaining": set(),  # nothing was selected before
     "recipe.policy.deliver=last": set(),
     "recipe.policy.roll_back_below=0.1": set(),
     "recipe.policy.patience_rounds=2": set(),
