@@ -82,6 +82,8 @@ class LandmarkRecipe(Spec):
             f"{path} moves over steps, which the stored table does not have"
             for path in schedules_over_steps(self.selector, "selector")
         ]
+        if self.policy.start == "warm_body":
+            faults.append("policy.start: warm_body needs a classifier, and points have none")
         if self.policy.pool == "remaining":
             faults.append(
                 "policy.pool: remaining leaves out rows, and points are chosen one by one: set keep"

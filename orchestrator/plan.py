@@ -61,7 +61,7 @@ class _Planner:
         if self._steps.begins_with_labels:
             selection = self._begin()
         for round_ in range(policy.num_rounds):
-            teacher = teacher_in_force(played) if played and policy.start == "warm" else None
+            teacher = teacher_in_force(played) if played and policy.start != "restart" else None
             starts = None if teacher is None else trained[teacher]
             fold_starts = None if teacher is None else fold_students[teacher]
             accepted = self._accepted(selection)

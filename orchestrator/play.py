@@ -131,7 +131,7 @@ class Player:
 
         A fold student that starts warm starts from that of the same fold, which never saw its rows.
         """
-        teacher = teacher_in_force(played) if played and self._policy.start == "warm" else None
+        teacher = teacher_in_force(played) if played and self._policy.start != "restart" else None
         starts = None if teacher is None else trained[teacher]
         fold_starts = None if teacher is None else self._fold_students[teacher]
         accepted = int(selection.counts["accepted"]) if selection else 0

@@ -119,8 +119,9 @@ class RoundPolicy(Spec):
 
     num_rounds: Annotated[int, Field(ge=1, le=1000)] = 4
     """Rounds to play, counting round 0, which trains on labels alone."""
-    start: Literal["restart", "warm"] = "restart"
-    """A round's student starts anew, or from the teacher of the last accepted round."""
+    start: Literal["restart", "warm", "warm_body"] = "restart"
+    """A round's student starts anew, or from the teacher of the last accepted round: from all of
+    it ('warm'), or from all but its classifier, which begins anew."""
     pool: Literal["relabel_all", "keep", "remaining"] = "relabel_all"
     """Choose from the whole pool each round; or keep accepted rows with their first label, and fit
     the selector on the whole pool all the same ('keep') or on the rows that remain."""

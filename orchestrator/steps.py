@@ -102,6 +102,8 @@ class Steps(BaseSteps):
             reads["fold"] = fold.plain()
         reads |= {"classes": list(classes)} if classes else {}
         policy = self._recipe.policy
+        new_classifier = start is not None and policy.start == "warm_body"
+        reads |= {"new_classifier": True} if new_classifier else {}
         labels_after = round_ + 1 < self._num_rounds or policy.label_last
         keeps = labels_after and fold is None and not alone
         keep_at = self._recipe.labelling.checkpoints if keeps else ()
@@ -121,6 +123,7 @@ class Steps(BaseSteps):
             seed=seed,
             selection=selection,
             start=start,
+            new_classifier=new_classifier,
             fold=fold,
             out_of_fold=out_of_fold,
             classes=classes,

@@ -91,6 +91,8 @@ class AnyTrainJob(Job):
     """Address of the selection to train on; None in round 0."""
     start: str | None = None
     """Address of the training step whose teacher is the starting point; None starts anew."""
+    new_classifier: bool = False
+    """Whether its classifier is left out of the starting point."""
     keep_at: tuple[float, ...] = ()
     """Shares of the steps after which the teacher is kept beside the final one."""
     rows_per_pass: int = 0

@@ -1,5 +1,6 @@
 """Train one student: read the tables, run the loop, keep checkpoints, write the weights."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from trainables.checkpoint import (
 from trainables.diagnostics import Diagnostics, diagnosed, diagnosed_points
 from trainables.landmarks.rows import PointSet
 from trainables.landmarks.student import begin_landmarks, fit_landmarks
-from trainables.models import has_batch_norm, num_parameters
+from trainables.models import classifier_of, has_batch_norm, num_parameters
 from trainables.randomness import derive
 from trainables.state import Listener, Progress, TrainState
 from trainables.student import fit, start
@@ -94,7 +95,10 @@ def run_training(job: TrainJobs, worker: Worker, watch: Watch) -> Outcome | None
             "norm (small_cnn with norm: group)"
         )
     if job.start is not None:
+        own = copy.deepcopy(classifier_of(model).state_dict()) if job.new_classifier else None
         weights_from_bytes(store.read(store.record("train", job.start), TEACHER), model)
+        if own is not None:
+            classifier_of(model).load_state_dict(own)
     if isinstance(job, PointTrainJob):
         begun = begin_points(job, store, data, model, worker)
     else:

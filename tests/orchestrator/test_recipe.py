@@ -120,6 +120,10 @@ def test_points_fill_no_class(make_dots_config):
         make_dots_config("recipe.selector={kind: class_top_k, fill: true}")
 
 
-def test_points_are_not_left_out_row_by_row(make_dots_config):
-    with pytest.raises(ConfigError, match="points are chosen one by one"):
-        make_dots_config("recipe.policy.pool=remaining")
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("pool=remaining", "points are chosen one by one"), ("start=warm_body", "needs a classifier")],
+)
+def test_a_policy_of_rows_and_classifiers_is_none_for_points(make_dots_config, setting, message):
+    with pytest.raises(ConfigError, match=message):
+        make_dots_config(f"recipe.policy.{setting}")

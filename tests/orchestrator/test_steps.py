@@ -113,6 +113,7 @@ READ_BY = {
     "recipe.policy.num_rounds=9": set(),
     "recipe.policy.baseline=false": set(),
     "recipe.policy.start=warm": set(),
+    "recipe.policy.start=warm_body": set(),  # nothing comes before
     "recipe.policy.pool=keep": set(),
     "recipe.policy.pool=remaining": set(),  # nothing was selected before
     "recipe.policy.deliver=last": set(),

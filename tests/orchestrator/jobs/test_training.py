@@ -15,6 +15,7 @@ from orchestrator.steps import Steps
 from orchestrator.store.store import Store
 from orchestrator.watch import Silent
 from tests.orchestrator.helpers import play
+from trainables.models import classifier_of
 from trainables.worker import Worker
 
 
@@ -44,7 +45,7 @@ def still_rounds(make_config, start: str) -> tuple[RunRecord, Store, list[TrainJ
         1,
         selection=played[0]["select"].address,
         num_selected=record.rounds[0].accepted,
-        start=first.address if start == "warm" else None,
+        start=None if start == "restart" else first.address,
     )
     assert [first.address, second.address] == [each["train"].address for each in played]
     return record, store, [first.job, second.job]
@@ -55,7 +56,7 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", ["restart", "warm"])
+@pytest.mark.parametrize("start", ["restart", "warm", "warm_body"])
 def test_a_round_begins_with_the_weights_of_its_seed_or_of_the_teacher_before(make_config, start):
     record, store, (first, second) = still_rounds(make_config, start)
     before, after = (
@@ -65,6 +66,11 @@ def test_a_round_begins_with_the_weights_of_its_seed_or_of_the_teacher_before(ma
     assert torch.allclose(before, weights(drawn[0]), atol=1e-6)
     assert not torch.allclose(weights(drawn[0]), weights(drawn[1]), atol=1e-2), "seeds of rounds"
     expected = weights(drawn[1]) if start == "restart" else before
+    if start == "warm_body":
+        mixed = load_teacher(store, second, record.rounds[0].steps["train"].address)
+        classifier_of(mixed).load_state_dict(classifier_of(drawn[1]).state_dict())
+        expected = weights(mixed)
+        assert not torch.allclose(expected, before, atol=1e-3)
     assert torch.allclose(after, expected, atol=1e-6)
     begun = begin_classes(second, store, Dataset(second.data), drawn[1], Worker()).state
     assert not begun.optimiser.state_dict()["state"], "the optimiser remembers nothing"
