@@ -5,7 +5,8 @@ semi-supervised learning by the same authors: soft targets from uniformly aligne
 rows, and 0.1 times the cross-entropy of the mean prediction to equal shares.
 Departs from the paper: as `fixmatch`; the balance is over all rows of the batch, where the released
 code reads weak views of pool rows alone; targets keep all classes instead of the three most
-probable; the alignment remembers about 100 batches instead of 1,000 and begins with the first.
+probable; the alignment remembers about 100 batches instead of 1,000 and begins with the first; the
+paper's noisy and partial labels are not here.
 """
 
 from orchestrator.families import one_round

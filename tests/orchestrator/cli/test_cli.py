@@ -197,7 +197,7 @@ def test_explain_wants_the_name_of_exactly_one_step(selftrain, capsys, store):
 def test_explain_tells_what_became_of_a_row(selftrain, capsys, played):
     runs = ("--runs", played.config.runs)
     assert selftrain("explain", played.run, "--row", "nobody", *runs) == 2
-    assert "labelled no pool row 'nobody'" in capsys.readouterr().err
+    assert "has no row 'nobody'" in capsys.readouterr().err
     told = played.rounds[0].steps["label"].address
     row = table_of(played.config.store, "label", told)["example_id"][0].as_py()
     assert selftrain("explain", played.run, "--row", row, *runs) == 0
