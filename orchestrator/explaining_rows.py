@@ -1,6 +1,6 @@
 """What each round made of a pool row: from the stored tables alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -52,7 +52,7 @@ def explain_row(record: RunRecord, example_id: str) -> list[str]:
     choices = list(_choices(record, store))
     if not choices:
         raise ConfigError(f"{record.run} has not selected from the pool yet")
-    fragment = _fragment_of(data, example_id)
+    fragment = _fragment_of(data, store, choices, example_id)
     if fragment is None:
         raise ConfigError(
             f"the pool of {record.run} has no row {example_id!r}: ids stand in the column "
@@ -101,10 +101,20 @@ def _choices(record: RunRecord, store: Store) -> Iterator[_Choice]:
                 yield _Choice(when, told, chosen)
 
 
-def _fragment_of(data: Dataset, example_id: str) -> int | None:
-    """The fragment of the pool that holds a row."""
-    for fragment, entry in enumerate(data.manifest.pool.files):
-        ids = data.read(entry, ["example_id"])["example_id"]
-        if pc.index(ids, example_id).as_py() >= 0:
+def _fragment_of(
+    data: Dataset, store: Store, choices: Sequence[_Choice], example_id: str
+) -> int | None:
+    """The fragment of the pool that holds a row; its own files, which are large, are read last."""
+
+    def holds(table: pa.Table) -> bool:
+        return bool(pc.index(table["example_id"], example_id).as_py() >= 0)
+
+    fragments = range(len(data.manifest.pool.files))
+    for each in choices:
+        for fragment in fragments:
+            if holds(store.read_table(each.told, shard_name(fragment))):
+                return fragment
+    for fragment in fragments:
+        if holds(data.read(data.manifest.pool.files[fragment], ["example_id"])):
             return fragment
     return None
