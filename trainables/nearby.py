@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from trainables.beliefs import Beliefs
-from trainables.calibrators import Calibrator, InTurn, RowMap, maps_of, missing_mass
+from trainables.calibrators import Calibrator
 from trainables.kept_rows import Kept, LabelledRows
 from trainables.neighbours import (
     Bank,
@@ -27,6 +27,7 @@ from trainables.neighbours import (
     prototypes,
     smooth,
 )
+from trainables.row_maps import InTurn, RowMap, maps_of, missing_mass
 from trainables.schedules import Bounds, Scalar, number
 from trainables.spec import Spec
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainables.beliefs import Beliefs
-from trainables.calibrators import Calibrator, RowMap, calibrated, fit_chain
+from trainables.calibrators import Calibrator, fit_chain
 from trainables.pool_mean import pool_mean
+from trainables.row_maps import RowMap, calibrated
 from trainables.selectors.adaptive import FlexThreshold
 from trainables.selectors.library import Selector
 from trainables.selectors.rules import Labelled, Rule

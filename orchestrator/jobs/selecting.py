@@ -27,20 +27,12 @@ from orchestrator.store.record import Record
 from orchestrator.store.store import Outcome, Store
 from trainables import schemas
 from trainables.beliefs import Beliefs
-from trainables.calibrators import (
-    FromFeatures,
-    RowMap,
-    Tilt,
-    calibrated,
-    fit_chain,
-    prior_of,
-    solved_of,
-    temperature_of,
-)
+from trainables.calibrators import FromFeatures, fit_chain
 from trainables.filters import filtered
 from trainables.pool_mean import NOTHING, PoolMean, pool_mean
 from trainables.pseudo_labels import PseudoLabeller, PseudoLabels
 from trainables.ranking import ranked
+from trainables.row_maps import RowMap, Tilt, calibrated, prior_of, solved_of, temperature_of
 from trainables.sample import Sample, limit_of, sample
 from trainables.selectors.filling import Block, Filling, candidates, fill, first_candidates
 from trainables.selectors.library import fills

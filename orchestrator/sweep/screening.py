@@ -35,8 +35,9 @@ from orchestrator.runs import RunRecord
 from orchestrator.steps import Steps
 from orchestrator.store.store import Store
 from trainables.beliefs import Beliefs
-from trainables.calibrators import FromFeatures, calibrated
+from trainables.calibrators import FromFeatures
 from trainables.nearby import TableCalibrator
+from trainables.row_maps import calibrated
 from trainables.schedules import at_round
 from trainables.selectors.library import fills
 from trainables.selectors.rules import Labelled, Rule

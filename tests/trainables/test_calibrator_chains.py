@@ -9,20 +9,9 @@ import pytest
 from tests.trainables.selectors.pools import P, labelled, of_probs, part
 from trainables import transport
 from trainables.beliefs import Beliefs, Doubt
-from trainables.calibrators import (
-    Align,
-    InTurn,
-    Refined,
-    RowMap,
-    Sharpen,
-    Tilt,
-    Transport,
-    calibrated,
-    estimated_prior,
-    fit_chain,
-    solved_of,
-)
+from trainables.calibrators import Align, Sharpen, Transport, estimated_prior, fit_chain
 from trainables.pool_mean import pool_mean
+from trainables.row_maps import InTurn, Refined, RowMap, Tilt, calibrated, solved_of
 from trainables.schedules import Linear, at_round
 from trainables.selectors.rules import Labelled
 from trainables.targets import TargetSpec

@@ -15,16 +15,13 @@ from trainables.calibrators import (
     Calibrator,
     Sharpen,
     Temperature,
-    Tilt,
     Transport,
-    calibrated,
     estimated_prior,
     fit_chain,
-    prior_of,
     solve_prior,
-    temperature_of,
 )
 from trainables.pool_mean import NOTHING, pool_mean
+from trainables.row_maps import Tilt, calibrated, prior_of, temperature_of
 from trainables.selectors.rules import Labelled
 
 TABLE = of_probs(P)

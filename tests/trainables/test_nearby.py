@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from trainables.beliefs import Beliefs
-from trainables.calibrators import Sharpen, Tilt, calibrated, fit_chain
+from trainables.calibrators import Sharpen, fit_chain
 from trainables.nearby import NeighbourMean, PrototypeBlend
 from trainables.neighbours import directions
+from trainables.row_maps import Tilt, calibrated
 from trainables.selectors.rules import Labelled
 
 COUNTED = Labelled(np.array([5, 5, 5]))

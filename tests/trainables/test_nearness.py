@@ -8,10 +8,10 @@ from scipy.special import expit
 
 from tests.trainables.test_nearby import POOL, located
 from trainables.beliefs import Beliefs
-from trainables.calibrators import Tilt
 from trainables.nearness import DualWeights, fit_closeness
 from trainables.neighbours import class_margins, prototypes
 from trainables.pseudo_labels import PseudoLabeller
+from trainables.row_maps import Tilt
 from trainables.schedules import Linear, at_round
 from trainables.selectors.fixed import Everything
 from trainables.selectors.located import Compactness

@@ -7,8 +7,9 @@ import pytest
 
 from tests.trainables.selectors.pools import EVERY, labelled, of_probs
 from trainables.beliefs import Beliefs
-from trainables.calibrators import Align, Calibrator, Sharpen, Tilt
+from trainables.calibrators import Align, Calibrator, Sharpen
 from trainables.pseudo_labels import PseudoLabels, StepRows, fit_in_step
+from trainables.row_maps import Tilt
 from trainables.selectors.fixed import Threshold
 from trainables.selectors.library import Selector
 from trainables.selectors.rules import Labelled

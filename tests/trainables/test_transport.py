@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trainables.selectors.pools import P
-from trainables.calibrators import Tilt, Transport
+from trainables.calibrators import Transport
+from trainables.row_maps import Tilt
 from trainables.selectors.rules import Labelled
 from trainables.transport import (
     Plan,

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.trainables.selectors.pools import P, labelled, of_probs, pool
-from trainables.calibrators import Align, Tilt, calibrated
+from trainables.calibrators import Align
 from trainables.pool_mean import pool_mean
+from trainables.row_maps import Tilt, calibrated
 from trainables.selectors.fixed import Everything, Threshold
 from trainables.selectors.sketch import sketch
 from trainables.weighting import (

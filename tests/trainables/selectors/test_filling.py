@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.trainables.selectors.pools import QUICK, P, labelled, of_probs, part
 from trainables.beliefs import Beliefs
-from trainables.calibrators import Tilt
 from trainables.pseudo_labels import PseudoLabeller
+from trainables.row_maps import Tilt
 from trainables.selectors import filling
 from trainables.selectors.filling import Block, Filling, candidates, fill, first_candidates
 from trainables.selectors.fixed import ClassTopK, EvenShare

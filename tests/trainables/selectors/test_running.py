@@ -9,9 +9,10 @@ from tests.trainables import test_calibrators as calibrating
 from tests.trainables import test_weighting as weighing
 from tests.trainables.selectors.pools import EVERY, P, distinct, labelled, of_probs, part
 from trainables.beliefs import Beliefs
-from trainables.calibrators import Tilt, calibrated, fit_chain
+from trainables.calibrators import fit_chain
 from trainables.pool_mean import PoolMean, pool_mean
 from trainables.pseudo_labels import PseudoLabeller, StepRows, fit_in_step
+from trainables.row_maps import Tilt, calibrated
 from trainables.selectors.adaptive import FlexThreshold, FreeThreshold
 from trainables.selectors.fixed import ClassShare, Everything, Threshold
 from trainables.selectors.library import Selector
