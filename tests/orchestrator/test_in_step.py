@@ -62,7 +62,7 @@ def test_a_collapsed_one_round_run_raises_the_alarm(one_round):
     collapse = "recipe.training.optimiser.learning_rate=10"
     record = play(one_round(FIXMATCH, collapse))
     (only,) = record.rounds
-    assert max(only.in_step.class_rows) > 0.8 * sum(only.in_step.class_rows) > 0
+    assert max(only.in_step.class_rows) > 0.4 * sum(only.in_step.class_rows) > 0, "of ten classes"
     assert any("of what the last training steps accepted" in alarm for alarm in only.alarms)
     assert any(alarm.startswith("none of the") for alarm in only.alarms)
 
