@@ -104,15 +104,14 @@ def _told(job: CombineJob, fragment: int) -> tuple[list[str], np.ndarray, Belief
         Beliefs.of_table(store.read_table(store.record("label", address), shard_name(fragment)))
         for address in job.predictions
     ]
-    places = _shared([part.example_ids for part in parts])
-    parts = [part.taken(at) for part, at in zip(parts, places, strict=True)]
+    ids = [part.example_ids for part in parts]
+    if any(each != ids[0] for each in ids[1:]):
+        parts = [part.taken(at) for part, at in zip(parts, _shared(ids), strict=True)]
     return parts[0].example_ids, np.stack([part.log_probs for part in parts]), parts[0]
 
 
 def _shared(ids: list[list[str]]) -> list[np.ndarray]:
     """Where the rows that all lists hold stand in each, in the order of the first."""
-    if all(each == ids[0] for each in ids[1:]):
-        return [np.arange(len(each)) for each in ids]
     places = [{name: at for at, name in enumerate(each)} for each in ids]
     names = [name for name in ids[0] if all(name in each for each in places[1:])]
     return [np.array([each[name] for name in names], np.int64) for each in places]

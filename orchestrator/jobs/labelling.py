@@ -94,7 +94,8 @@ class Labeller:
                 features=job.features,
                 partly=True,
             )
-        beliefs = beliefs.taken(np.flatnonzero(~np.isnan(beliefs.log_probs).any(axis=1)))
+        if (broken := np.isnan(beliefs.log_probs).any(axis=1)).any():
+            beliefs = beliefs.taken(np.flatnonzero(~broken))
         doubt, width = beliefs.doubt is not None, beliefs.num_features
         schema = schemas.predictions(job.num_classes, doubt=doubt, features=width)
         table = beliefs.to_table(schema)

@@ -191,8 +191,8 @@ def measured_of(tilt: RowMap, merged: Sketch, labelled: Labelled) -> dict[str, f
     """What is known of calibrated beliefs as a whole; what has no rows to be measured on is absent.
 
     Entropy of the pool's mean prediction, in nats; expected calibration error of the labelled rows
-    out of fold; the temperature that was fitted;
-    iterations of a transport, and the share of mass that it left in a wrong place.
+    out of fold; the temperature that was fitted; iterations of a transport, and the share of mass
+    that it left in a wrong place.
     """
     found: dict[str, float | None] = {}
     if (temperature := temperature_of(tilt)) is not None:
